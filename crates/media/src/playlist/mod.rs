@@ -1,0 +1,3 @@
+//! Text that players read.
+
+pub mod hls;
