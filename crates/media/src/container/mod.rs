@@ -223,6 +223,9 @@ pub struct Track {
     pub first_pts: Option<i64>,
     /// The file's time map for this track cannot be expressed by one shift (several edits, speed changes): do not copy it.
     pub complex_edits: bool,
+    /// Its frames are compressed or encrypted by the container (Matroska ContentEncodings other than header stripping), so that their bytes
+    /// in the file are not the codec's: do not copy it.
+    pub encoded_frames: bool,
 }
 
 /// How pictures look.
@@ -268,6 +271,8 @@ pub struct KeyFrame {
     pub pts: i64,
     /// File offset from which to read: the sample itself in MP4, its Cluster in Matroska, its `moof` in fragmented MP4.
     pub offset: u64,
+    /// Matroska: file offset of the SimpleBlock or BlockGroup inside of that Cluster, where the Cues tell it. `None` elsewhere.
+    pub block: Option<u64>,
     /// No picture that follows it in the file is shown before it (closed GOP), as far as the container tells.
     pub closed: bool,
 }
@@ -309,6 +314,9 @@ pub struct Frame {
     pub key: bool,
     /// Bytes that the container left out (header stripping), usually none.
     pub prefix: Bytes,
+    /// File offset at which reading must begin to meet this frame, which is what cuts by file offset compare: Matroska: its SimpleBlock or
+    /// BlockGroup element; movie fragments: its `moof`.
+    pub element: u64,
     /// File offset of the payload.
     pub offset: u64,
     /// Bytes of the payload in the file.
