@@ -222,10 +222,8 @@ pub struct Track {
     /// Presentation time of the first sample in ticks, where it is known (may be negative: AAC priming).
     pub first_pts: Option<i64>,
     /// The file's time map for this track cannot be expressed by one shift (several edits, speed changes): do not copy it.
+    /// Also set where the container itself compresses or encrypts the frames (Matroska ContentEncodings other than header stripping).
     pub complex_edits: bool,
-    /// Its frames are compressed or encrypted by the container (Matroska ContentEncodings other than header stripping), so that their bytes
-    /// in the file are not the codec's: do not copy it.
-    pub encoded_frames: bool,
 }
 
 /// How pictures look.
