@@ -3,6 +3,7 @@
 //! In the order of a magnet's way: [`magnet`] is checked, [`container`] tells what the film file holds, [`cut`] divides it into
 //! segments, [`plan`] decides what is copied and what is converted, [`fmp4`] packages, [`playlist`] tells the player.
 
+pub mod codec;
 pub mod container;
 pub mod cut;
 pub mod device;
