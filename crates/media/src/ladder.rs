@@ -1,1 +1,152 @@
-//! ladder.
+//! Quality names, the boxes that they stand for, and how a picture is fitted into one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::Picture;
+
+/// What a client may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[allow(missing_docs)] // each is a box named after its lines
+pub enum Quality {
+    /// The server chooses; as large as the source.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// The source as it is, where the client can play it.
+    #[serde(rename = "source")]
+    Source,
+    #[serde(rename = "2160p")]
+    P2160,
+    #[serde(rename = "1440p")]
+    P1440,
+    #[serde(rename = "1080p")]
+    P1080,
+    #[serde(rename = "720p")]
+    P720,
+    #[serde(rename = "480p")]
+    P480,
+    #[serde(rename = "360p")]
+    P360,
+}
+
+impl Quality {
+    /// All of them, as the API lists them.
+    pub const ALL: [Self; 8] = [Self::Auto, Self::Source, Self::P2160, Self::P1440, Self::P1080, Self::P720, Self::P480, Self::P360];
+
+    /// As in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Source => "source",
+            Self::P2160 => "2160p",
+            Self::P1440 => "1440p",
+            Self::P1080 => "1080p",
+            Self::P720 => "720p",
+            Self::P480 => "480p",
+            Self::P360 => "360p",
+        }
+    }
+
+    /// The quality with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|quality| quality.name() == name)
+    }
+
+    /// Lines of the box; `None` where there is none.
+    pub fn lines(self) -> Option<u32> {
+        match self {
+            Self::Auto | Self::Source => None,
+            Self::P2160 => Some(2160),
+            Self::P1440 => Some(1440),
+            Self::P1080 => Some(1080),
+            Self::P720 => Some(720),
+            Self::P480 => Some(480),
+            Self::P360 => Some(360),
+        }
+    }
+}
+
+/// A picture size in square pixels, both even for encoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Size {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+}
+
+/// Width of a picture when its pixels are made square.
+pub fn square_width(picture: &Picture) -> u32 {
+    let (num, den) = picture.pixel_aspect;
+    if num == 0 || den == 0 {
+        return picture.width;
+    }
+    let width = (u64::from(picture.width) * u64::from(num) + u64::from(den) / 2) / u64::from(den);
+    u32::try_from(width).unwrap_or(picture.width)
+}
+
+/// The size at which a picture is shown when it is fitted, upright and with square pixels, into a quality's 16:9 box and under a
+/// client's largest height. Never larger than the picture; at least 2 × 2. Odd sides lose one pixel.
+pub fn fit(picture: &Picture, quality: Quality, max_height: Option<u32>) -> Size {
+    let upright = (square_width(picture).max(2), picture.height.max(2));
+    let (width, height) = if picture.rotation % 180 == 90 { (upright.1, upright.0) } else { upright };
+    let lines = [quality.lines(), max_height].into_iter().flatten().min();
+    let Some(lines) = lines.map(|lines| lines.clamp(2, 8640)) else {
+        return even(width, height);
+    };
+    let (box_width, box_height) = (u64::from(lines) * 16 / 9, u64::from(lines));
+    let (w, h) = (u64::from(width), u64::from(height));
+    if w <= box_width && h <= box_height {
+        return even(width, height);
+    }
+    // Compare w / h with box_width / box_height without leaving the integers.
+    let (w, h) = if w * box_height > h * box_width { (box_width, h * box_width / w) } else { (w * box_height / h, box_height) };
+    even(u32::try_from(w).unwrap_or(2), u32::try_from(h).unwrap_or(2))
+}
+
+fn even(width: u32, height: u32) -> Size {
+    Size { width: (width & !1).max(2), height: (height & !1).max(2) }
+}
+
+/// Bits per second that an encoded picture of this size never exceeds for long: the cap that its encoder is given.
+pub fn rate_cap(size: Size, frames_per_second: f64) -> u64 {
+    let pixels = f64::from(size.width) * f64::from(size.height);
+    let rate = frames_per_second.clamp(1.0, 120.0);
+    // 720p24 gets 4 Mbit/s. Larger pictures need less per pixel, and faster ones less per picture.
+    let of_size = 4.0e6 * (pixels / (1280.0 * 720.0)).powf(0.8);
+    (of_size * (rate / 24.0).powf(0.6)).max(300_000.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(width: u32, height: u32) -> Picture {
+        Picture { width, height, pixel_aspect: (1, 1), ..Picture::default() }
+    }
+
+    #[test]
+    fn boxes() {
+        let cases = [
+            (picture(1920, 1080), Quality::P720, None, (1280, 720)),
+            (picture(1920, 800), Quality::P720, None, (1280, 532)),
+            (picture(640, 360), Quality::P720, None, (640, 360)),
+            (picture(1080, 1920), Quality::P720, None, (404, 720)),
+            (picture(853, 479), Quality::Auto, None, (852, 478)),
+            (picture(3840, 2160), Quality::Source, Some(1080), (1920, 1080)),
+            (Picture { pixel_aspect: (64, 45), ..picture(720, 576) }, Quality::Auto, None, (1024, 576)),
+            (Picture { rotation: 90, ..picture(1920, 1080) }, Quality::P360, None, (202, 360)),
+        ];
+        for (picture, quality, max_height, (width, height)) in cases {
+            assert_eq!(fit(&picture, quality, max_height), Size { width, height }, "{picture:?} {quality:?}");
+        }
+    }
+
+    #[test]
+    fn names_come_back() {
+        for quality in Quality::ALL {
+            assert_eq!(Quality::named(quality.name()), Some(quality));
+        }
+        assert_eq!(Quality::named("8k"), None);
+    }
+}
