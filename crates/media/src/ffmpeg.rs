@@ -1,1 +1,449 @@
-//! ffmpeg.
+//! What ffmpeg and ffprobe are asked for: values in, argument lists out.
+//!
+//! ffmpeg is a source of packets: it decodes, filters, encodes, and writes fragmented MP4 on a pipe that [`crate::fmp4::read`] takes
+//! apart. Its time stamps are those of the file (`-copyts`), so that whoever reads them can put every packet on the film's time line;
+//! where it cuts is told by an explicit list of key frame times. This file starts nothing and reads nothing.
+//!
+//! Three clocks meet here, all in microseconds. *Film time* is what the player sees. *File time* is film time + [`Input::zero_us`].
+//! `-ss` counts from the start that libavformat found, [`Input::origin_us`], in file time.
+
+use crate::ladder::Size;
+
+/// Key frames that one run of ffmpeg may be told to make: keeps the argument list below 10 KB.
+pub const MAX_BOUNDARIES: usize = 600;
+
+/// Frames of AAC that are encoded ahead of the first one wanted, so that its overlap and its rate control are those of a long run.
+pub const AAC_LEAD_FRAMES: i64 = 4;
+
+/// Audio samples in a frame of AAC-LC (ISO 14496-3, 4.5.1.1).
+pub const AAC_FRAME: i64 = 1024;
+
+/// Sampling rate of all encoded sound, in hertz.
+pub const AUDIO_RATE: i64 = 48_000;
+
+/// Pictures that x264 may hold back in these recipes (three B-frames in a pyramid): the shift that composition offsets need, in frames.
+pub const X264_REORDER: u32 = 2;
+
+/// Demuxers that may open a film. Playlists, SDP, image sequences and everything else that names further addresses is not among them.
+pub const DEMUXERS: &str = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf";
+
+/// Where ffmpeg reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Address of the film, `http` on loopback.
+    pub url: String,
+    /// Position among all streams of the file: ffmpeg's `0:N`.
+    pub stream: usize,
+    /// File time of film time zero, in microseconds: 0 for MP4 and Matroska, the container's start time for others.
+    pub zero_us: i64,
+    /// The start time that libavformat finds (the least of all streams), in microseconds of file time: `-ss` is relative to it.
+    pub origin_us: i64,
+    /// How far ahead of the first picture or sound wanted to seek, in microseconds; what lies between is decoded and dropped.
+    pub lead_us: i64,
+    /// The container's tables tell everything: look at as little of the file as possible before the seek.
+    pub indexed: bool,
+}
+
+/// How pictures are coded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Encoder {
+    /// libx264, High profile, 8 bits, closed groups of pictures.
+    X264 {
+        /// One of x264's presets, `superfast` for a live ladder.
+        preset: &'static str,
+        /// Constant rate factor, 0 to 51.
+        crf: u8,
+        /// Upper bound of the rate, in bits per second.
+        maxrate: u64,
+        /// Size of the decoder's model buffer in bits.
+        bufsize: u64,
+        /// `level_idc` (ITU-T H.264, A.3): 41 is level 4.1.
+        level: u8,
+    },
+}
+
+impl Encoder {
+    /// Pictures that may precede one in decoding order and follow it in output order.
+    pub const fn reorder(&self) -> u32 {
+        match self {
+            Self::X264 { .. } => X264_REORDER,
+        }
+    }
+}
+
+/// One run that encodes pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoJob {
+    /// Where from.
+    pub input: Input,
+    /// Film times at which a key frame is wanted, in microseconds, ascending; pictures before the first are dropped. At most
+    /// [`MAX_BOUNDARIES`] are used.
+    pub boundaries_us: Vec<i64>,
+    /// Film time after which nothing is wanted, in microseconds; `None` runs to the end of the film.
+    pub end_us: Option<i64>,
+    /// Length of a frame in microseconds, for the room left around boundaries.
+    pub frame_us: i64,
+    /// The picture as the viewer sees it: rotation and pixel aspect applied, both sides even.
+    pub size: Size,
+    /// Whether the decoded picture differs from `size` (in size or in the shape of its pixels).
+    pub scale: bool,
+    /// Fields are woven into the pictures.
+    pub interlaced: bool,
+    /// PQ or HLG: map the tones to BT.709.
+    pub hdr: bool,
+    /// Ticks per second of the packets' times.
+    pub timescale: u32,
+    /// How pictures are coded.
+    pub encoder: Encoder,
+    /// Threads of decoder and encoder each; 0 lets ffmpeg choose.
+    pub threads: u16,
+}
+
+/// One run that encodes sound to AAC-LC, 48 kHz, on the grid of 1024 samples that begins at film time zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioJob {
+    /// Where from.
+    pub input: Input,
+    /// Number of the first frame of the grid that is wanted.
+    pub first_frame: i64,
+    /// Number of the frame after the last one wanted; `None` runs to the end of the film.
+    pub end_frame: Option<i64>,
+    /// Channels of the output: 1 or 2.
+    pub channels: u8,
+    /// Bits per second.
+    pub bitrate: u32,
+}
+
+/// One look at a file whose container has no index of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeJob {
+    /// Address of the film, `http` on loopback.
+    pub url: String,
+}
+
+impl VideoJob {
+    /// How much earlier than a boundary its key frame may lie, in microseconds: what rounding of time stamps can do, and never so much
+    /// that the frame before could be meant.
+    pub fn slack_us(&self) -> i64 {
+        slack_us(self.frame_us)
+    }
+
+    /// The arguments after the program's name. Pictures come out as fragmented MP4 on standard output.
+    pub fn args(&self) -> Vec<String> {
+        let first = self.boundaries_us.first().copied().unwrap_or(0);
+        let ahead = (self.frame_us.saturating_mul(2)).max(200_000);
+        let begin = first.saturating_sub(ahead);
+        let mut args = Args::opening(&self.input, begin, self.threads);
+        args.pair("-map", format!("0:{}", self.input.stream));
+        args.all(["-copyts", "-avoid_negative_ts", "disabled", "-fps_mode", "passthrough"]);
+        args.pair("-enc_time_base", format!("1:{}", self.timescale));
+        args.pair("-vf", self.filters(begin));
+        self.encoder_args(&mut args);
+        let boundaries = self.boundaries_us.iter().take(MAX_BOUNDARIES);
+        let forced: Vec<String> = boundaries.map(|at| seconds(self.file_time(at.saturating_sub(self.slack_us())).max(0))).collect();
+        args.pair("-force_key_frames", forced.join(","));
+        if self.threads > 0 {
+            args.pair("-threads", self.threads.to_string());
+        }
+        if let Some(end) = self.end_us {
+            args.pair("-to", seconds(self.file_time(end)));
+        }
+        args.pair("-video_track_timescale", self.timescale.to_string());
+        args.pipe()
+    }
+
+    fn file_time(&self, film_us: i64) -> i64 {
+        film_us.saturating_add(self.input.zero_us)
+    }
+
+    /// Frames before `begin` go first, so that a long way from the seek costs decoding only; then tones and size in one step, since a
+    /// tone map of the small picture costs half of one of the large picture.
+    fn filters(&self, begin: i64) -> String {
+        let mut chain = Vec::new();
+        if begin > 0 {
+            chain.push(format!("trim=start={}", seconds(self.file_time(begin))));
+        }
+        if self.interlaced {
+            chain.push("bwdif=mode=send_frame:deint=interlaced".to_owned());
+        }
+        let Size { width, height } = self.size;
+        if self.hdr {
+            chain.push(format!("zscale=w={width}:h={height}:t=linear:npl=100,format=gbrpf32le,zscale=p=bt709"));
+            chain.push("tonemap=tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv".to_owned());
+        } else if self.scale {
+            chain.push(format!("scale=w={width}:h={height}"));
+        }
+        chain.push("setsar=1".to_owned());
+        chain.push("format=yuv420p".to_owned());
+        chain.join(",")
+    }
+
+    fn encoder_args(&self, args: &mut Args) {
+        match &self.encoder {
+            Encoder::X264 { preset, crf, maxrate, bufsize, level } => {
+                args.all(["-c:v", "libx264", "-preset", preset]);
+                args.pair("-crf", crf.to_string());
+                args.pair("-maxrate", maxrate.to_string());
+                args.pair("-bufsize", bufsize.to_string());
+                args.all(["-profile:v", "high", "-pix_fmt", "yuv420p"]);
+                args.pair("-level:v", format!("{}.{}", level / 10, level % 10));
+                args.all(["-g", "100000", "-keyint_min", "1", "-sc_threshold", "0", "-bf", "3", "-forced-idr", "1"]);
+                args.pair("-x264-params", "b-pyramid=normal:open-gop=0".to_owned());
+            }
+        }
+    }
+}
+
+impl AudioJob {
+    /// What must be subtracted from the packets' times (in samples of 48 kHz) to get times on the film's grid.
+    pub fn zero_samples(&self) -> i64 {
+        let samples = i128::from(self.input.zero_us) * i128::from(AUDIO_RATE);
+        i64::try_from((samples + 500_000).div_euclid(1_000_000)).unwrap_or(0)
+    }
+
+    /// The arguments after the program's name. Frames come out as fragmented MP4 on standard output.
+    pub fn args(&self) -> Vec<String> {
+        let first = self.first_frame.saturating_sub(AAC_LEAD_FRAMES).max(0).saturating_mul(AAC_FRAME);
+        let mut args = Args::opening(&self.input, samples_to_us(first), 0);
+        args.pair("-map", format!("0:{}", self.input.stream));
+        args.all(["-copyts", "-avoid_negative_ts", "disabled"]);
+        args.pair("-af", self.filters(first));
+        args.all(["-c:a", "aac", "-profile:a", "aac_low", "-ar", "48000"]);
+        args.pair("-ac", self.channels.to_string());
+        args.pair("-b:a", self.bitrate.to_string());
+        if let Some(end) = self.end_frame {
+            let end = samples_to_us(end.saturating_mul(AAC_FRAME));
+            args.pair("-to", seconds(end.saturating_add(self.input.zero_us)));
+        }
+        args.pipe()
+    }
+
+    /// The last filter puts the first sample exactly on the grid, filling or dropping as needed, and closes gaps. It stands behind a
+    /// conversion to 48 kHz, because `first_pts` is wrong where it changes the rate itself.
+    fn filters(&self, first: i64) -> String {
+        let layout = if self.channels == 1 { "mono" } else { "stereo" };
+        let first_pts = first.saturating_add(self.zero_samples());
+        format!(
+            "aresample=48000,aformat=sample_fmts=fltp:channel_layouts={layout},\
+             aresample=48000:async=1:min_hard_comp=0.05:first_pts={first_pts}"
+        )
+    }
+}
+
+impl ProbeJob {
+    /// The arguments after ffprobe's name. Streams and format come out as JSON on standard output.
+    pub fn args(&self) -> Vec<String> {
+        let mut args = Args(Vec::new());
+        args.all(["-hide_banner", "-loglevel", "error", "-protocol_whitelist", "http,tcp", "-format_whitelist", DEMUXERS]);
+        args.all(["-print_format", "json=compact=1", "-show_format", "-show_streams"]);
+        args.pair("-i", self.url.clone());
+        args.0
+    }
+}
+
+/// See [`VideoJob::slack_us`]: a quarter of a frame, at most 1.5 ms.
+pub fn slack_us(frame_us: i64) -> i64 {
+    (frame_us / 4).clamp(0, 1_500)
+}
+
+struct Args(Vec<String>);
+
+impl Args {
+    /// Everything up to and with `-i`; `begin` is the film time from which something is wanted.
+    fn opening(input: &Input, begin: i64, threads: u16) -> Self {
+        let mut args = Self(Vec::new());
+        args.all(["-hide_banner", "-loglevel", "error", "-nostdin"]);
+        args.all(["-protocol_whitelist", "http,tcp", "-format_whitelist", DEMUXERS]);
+        if input.indexed {
+            args.all(["-probesize", "2000000", "-analyzeduration", "1000000", "-fpsprobesize", "0"]);
+        }
+        if threads > 0 {
+            args.pair("-threads", threads.to_string());
+        }
+        let file_time = begin.saturating_add(input.zero_us);
+        let seek = file_time.saturating_sub(input.origin_us).saturating_sub(input.lead_us);
+        if seek > 0 {
+            args.pair("-ss", seconds(seek));
+        }
+        args.pair("-i", input.url.clone());
+        args
+    }
+
+    fn pair(&mut self, name: &str, value: String) {
+        self.0.push(name.to_owned());
+        self.0.push(value);
+    }
+
+    fn all<const N: usize>(&mut self, words: [&str; N]) {
+        self.0.extend(words.map(str::to_owned));
+    }
+
+    /// The end of every list: short fragments on the pipe, with times of their own, and nothing of the file's decoration.
+    fn pipe(mut self) -> Vec<String> {
+        self.all(["-map_metadata", "-1", "-map_chapters", "-1", "-f", "mp4"]);
+        self.all(["-movflags", "+delay_moov+default_base_moof+frag_discont", "-frag_duration", "200000", "pipe:1"]);
+        self.0
+    }
+}
+
+/// Microseconds as seconds with six decimals: no exponent, no locale, nothing lost.
+fn seconds(us: i64) -> String {
+    let sign = if us < 0 { "-" } else { "" };
+    let us = us.unsigned_abs();
+    format!("{sign}{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
+
+/// Samples of 48 kHz in microseconds, rounded down.
+fn samples_to_us(samples: i64) -> i64 {
+    let us = i128::from(samples) * 1_000_000;
+    i64::try_from(us.div_euclid(i128::from(AUDIO_RATE))).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn input() -> Input {
+        Input { url: "http://127.0.0.1:9/x".into(), stream: 0, zero_us: 0, origin_us: 0, lead_us: 0, indexed: true }
+    }
+
+    fn video() -> VideoJob {
+        VideoJob {
+            input: input(),
+            boundaries_us: vec![6_006_000, 8_008_000],
+            end_us: Some(9_000_000),
+            frame_us: 41_708,
+            size: Size { width: 1280, height: 720 },
+            scale: true,
+            interlaced: false,
+            hdr: false,
+            timescale: 24_000,
+            encoder: Encoder::X264 { preset: "superfast", crf: 23, maxrate: 3_500_000, bufsize: 3_500_000, level: 31 },
+            threads: 2,
+        }
+    }
+
+    fn check(args: &[String], expected: &str) {
+        let expected: Vec<&str> = expected.split_whitespace().collect();
+        assert_eq!(args, expected);
+    }
+
+    #[test]
+    fn a_run_in_the_middle_of_an_mp4() {
+        check(
+            &video().args(),
+            "-hide_banner -loglevel error -nostdin -protocol_whitelist http,tcp
+             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
+             -probesize 2000000 -analyzeduration 1000000 -fpsprobesize 0 -threads 2 -ss 5.806000 -i http://127.0.0.1:9/x
+             -map 0:0 -copyts -avoid_negative_ts disabled -fps_mode passthrough -enc_time_base 1:24000
+             -vf trim=start=5.806000,scale=w=1280:h=720,setsar=1,format=yuv420p
+             -c:v libx264 -preset superfast -crf 23 -maxrate 3500000 -bufsize 3500000 -profile:v high -pix_fmt yuv420p -level:v 3.1
+             -g 100000 -keyint_min 1 -sc_threshold 0 -bf 3 -forced-idr 1 -x264-params b-pyramid=normal:open-gop=0
+             -force_key_frames 6.004500,8.006500 -threads 2 -to 9.000000 -video_track_timescale 24000
+             -map_metadata -1 -map_chapters -1 -f mp4
+             -movflags +delay_moov+default_base_moof+frag_discont -frag_duration 200000 pipe:1",
+        );
+    }
+
+    #[test]
+    fn a_run_from_the_start_of_an_interlaced_hdr_broadcast() {
+        let mut job = video();
+        job.input = Input {
+            stream: 3,
+            zero_us: 1_460_200,
+            origin_us: 1_460_200,
+            lead_us: 3_000_000,
+            indexed: false,
+            url: "http://127.0.0.1:9/x".into(),
+        };
+        job.boundaries_us = vec![0, 2_000_000];
+        job.end_us = None;
+        (job.interlaced, job.hdr, job.timescale, job.threads) = (true, true, 90_000, 0);
+        check(
+            &job.args(),
+            "-hide_banner -loglevel error -nostdin -protocol_whitelist http,tcp
+             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
+             -i http://127.0.0.1:9/x
+             -map 0:3 -copyts -avoid_negative_ts disabled -fps_mode passthrough -enc_time_base 1:90000
+             -vf bwdif=mode=send_frame:deint=interlaced,zscale=w=1280:h=720:t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,setsar=1,format=yuv420p
+             -c:v libx264 -preset superfast -crf 23 -maxrate 3500000 -bufsize 3500000 -profile:v high -pix_fmt yuv420p -level:v 3.1
+             -g 100000 -keyint_min 1 -sc_threshold 0 -bf 3 -forced-idr 1 -x264-params b-pyramid=normal:open-gop=0
+             -force_key_frames 1.458700,3.458700 -video_track_timescale 90000
+             -map_metadata -1 -map_chapters -1 -f mp4
+             -movflags +delay_moov+default_base_moof+frag_discont -frag_duration 200000 pipe:1",
+        );
+    }
+
+    #[test]
+    fn a_seek_is_relative_to_the_start_that_libavformat_found() {
+        let mut job = video();
+        job.input = Input { zero_us: 1_460_200, origin_us: 1_460_200, lead_us: 3_000_000, ..input() };
+        let args = job.args().join(" ");
+        assert!(args.contains("-ss 2.806000 "), "{args}");
+        assert!(args.contains("trim=start=7.266200,"), "{args}");
+        assert!(args.contains("-to 10.460200 "), "{args}");
+    }
+
+    #[test]
+    fn sound_starts_four_frames_early_on_the_grid() {
+        let mut job =
+            AudioJob { input: Input { stream: 1, ..input() }, first_frame: 281, end_frame: Some(375), channels: 2, bitrate: 160_000 };
+        check(
+            &job.args(),
+            "-hide_banner -loglevel error -nostdin -protocol_whitelist http,tcp
+             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
+             -probesize 2000000 -analyzeduration 1000000 -fpsprobesize 0 -ss 5.909333 -i http://127.0.0.1:9/x
+             -map 0:1 -copyts -avoid_negative_ts disabled
+             -af aresample=48000,aformat=sample_fmts=fltp:channel_layouts=stereo,aresample=48000:async=1:min_hard_comp=0.05:first_pts=283648
+             -c:a aac -profile:a aac_low -ar 48000 -ac 2 -b:a 160000 -to 8.000000 -map_metadata -1 -map_chapters -1 -f mp4
+             -movflags +delay_moov+default_base_moof+frag_discont -frag_duration 200000 pipe:1",
+        );
+        (job.first_frame, job.end_frame, job.input.zero_us, job.input.origin_us) = (2, None, 1_460_200, 1_460_200);
+        assert_eq!(job.zero_samples(), 70_090);
+        let args = job.args().join(" ");
+        assert!(args.contains("first_pts=70090 ") && !args.contains("-ss") && !args.contains("-to"), "{args}");
+    }
+
+    #[test]
+    fn a_probe_opens_only_films() {
+        check(
+            &ProbeJob { url: "http://127.0.0.1:9/x".into() }.args(),
+            "-hide_banner -loglevel error -protocol_whitelist http,tcp
+             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
+             -print_format json=compact=1 -show_format -show_streams -i http://127.0.0.1:9/x",
+        );
+    }
+
+    #[test]
+    fn the_list_of_boundaries_is_bounded() {
+        let mut job = video();
+        job.boundaries_us = (0..10_000).map(|n| n * 2_000_000).collect();
+        let args = job.args();
+        let forced = args.iter().skip_while(|arg| *arg != "-force_key_frames").nth(1).expect("a list");
+        assert_eq!(forced.split(',').count(), MAX_BOUNDARIES);
+    }
+
+    #[test]
+    fn microseconds_are_printed_whole() {
+        let table = [(0, "0.000000"), (1, "0.000001"), (-1_500_000, "-1.500000"), (86_400_000_001, "86400.000001")];
+        for (us, expected) in table {
+            assert_eq!(seconds(us), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_numbers_make_a_list(first in any::<i64>(), zero in any::<i64>(), origin in any::<i64>(), lead in any::<i64>(), frame in any::<i64>()) {
+            let mut job = video();
+            job.input = Input { zero_us: zero, origin_us: origin, lead_us: lead, ..input() };
+            job.boundaries_us = vec![first];
+            job.frame_us = frame;
+            prop_assert!(job.args().ends_with(&["pipe:1".to_owned()]));
+            let audio = AudioJob { input: job.input, first_frame: first, end_frame: Some(first), channels: 2, bitrate: 1 };
+            prop_assert!(audio.args().ends_with(&["pipe:1".to_owned()]));
+        }
+    }
+}
