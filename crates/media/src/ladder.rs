@@ -94,13 +94,13 @@ pub fn fit(picture: &Picture, quality: Quality, max_height: Option<u32>) -> Size
     let Some(lines) = lines.map(|lines| lines.clamp(2, 8640)) else {
         return even(width, height);
     };
-    let (box_width, box_height) = (u64::from(lines) * 16 / 9, u64::from(lines));
+    // 480 lines are 853⅓ pixels wide: the box gets the next even number, as encoders and other ladders have it.
+    let (box_width, box_height) = ((u64::from(lines) * 16).div_ceil(9).next_multiple_of(2), u64::from(lines));
     let (w, h) = (u64::from(width), u64::from(height));
     if w <= box_width && h <= box_height {
         return even(width, height);
     }
-    // Compare w / h with box_width / box_height without leaving the integers.
-    let (w, h) = if w * box_height > h * box_width { (box_width, h * box_width / w) } else { (w * box_height / h, box_height) };
+    let (w, h) = if w * 9 > h * 16 { (box_width, h * box_width / w) } else { ((w * box_height).div_ceil(h), box_height) };
     even(u32::try_from(w).unwrap_or(2), u32::try_from(h).unwrap_or(2))
 }
 
@@ -115,6 +115,53 @@ pub fn rate_cap(size: Size, frames_per_second: f64) -> u64 {
     // 720p24 gets 4 Mbit/s. Larger pictures need less per pixel, and faster ones less per picture.
     let of_size = 4.0e6 * (pixels / (1280.0 * 720.0)).powf(0.8);
     (of_size * (rate / 24.0).powf(0.6)).max(300_000.0) as u64
+}
+
+/// Limits of an encoded rendition, in bits per second (and bits, for the buffer).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// The rate at which the decoder's model buffer is filled.
+    pub maxrate: u64,
+    /// Size of that buffer in bits: one second.
+    pub bufsize: u64,
+    /// Upper bound over any two seconds of the output, with room for headers: what `BANDWIDTH` may promise for the picture
+    /// (RFC 8216, 4.3.4.2).
+    pub peak: u64,
+    /// What an ordinary film takes: for `AVERAGE-BANDWIDTH`.
+    pub average: u64,
+}
+
+/// The bits that a rendition of this size may take.
+pub fn rung_bitrate(size: Size, frames_per_second: f64) -> Rate {
+    let maxrate = rate_cap(size, frames_per_second);
+    Rate { maxrate, bufsize: maxrate, peak: maxrate * 8 / 5, average: maxrate * 3 / 5 }
+}
+
+/// One encoded rendition of the ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rung {
+    /// The name of its box.
+    pub quality: Quality,
+    /// Its picture.
+    pub size: Size,
+    /// Its bits.
+    pub rate: Rate,
+}
+
+/// The rungs for a picture under a cap, the largest first: no two of one size, and at least one.
+pub fn rungs(picture: &Picture, cap: Quality) -> Vec<Rung> {
+    let most = cap.lines().unwrap_or(u32::MAX);
+    let boxes = [Quality::P1080, Quality::P720, Quality::P480, Quality::P360];
+    let mut rungs: Vec<Rung> = Vec::new();
+    for quality in boxes.into_iter().filter(|quality| quality.lines().is_some_and(|lines| lines <= most)) {
+        let size = fit(picture, quality, None);
+        // Of two boxes that both hold the whole picture only the smaller one names it truly.
+        if rungs.last().is_some_and(|larger| larger.size == size) {
+            rungs.pop();
+        }
+        rungs.push(Rung { quality, size, rate: rung_bitrate(size, picture.frame_rate.unwrap_or(25.0)) });
+    }
+    rungs
 }
 
 #[cfg(test)]
@@ -139,6 +186,26 @@ mod tests {
         ];
         for (picture, quality, max_height, (width, height)) in cases {
             assert_eq!(fit(&picture, quality, max_height), Size { width, height }, "{picture:?} {quality:?}");
+        }
+    }
+
+    #[test]
+    fn a_ladder_ends_at_the_cap_and_at_the_source() {
+        let names = |width, height, cap| -> Vec<String> {
+            let rungs = rungs(&picture(width, height), cap);
+            rungs.iter().map(|rung| format!("{} {}x{}", rung.quality.name(), rung.size.width, rung.size.height)).collect()
+        };
+        assert_eq!(names(1920, 1080, Quality::Auto), ["1080p 1920x1080", "720p 1280x720", "480p 854x480", "360p 640x360"]);
+        assert_eq!(names(3840, 1600, Quality::P720), ["720p 1280x532", "480p 854x354", "360p 640x266"]);
+        assert_eq!(names(1280, 534, Quality::Source), ["720p 1280x534", "480p 854x354", "360p 640x266"]);
+        assert_eq!(names(320, 240, Quality::Auto), ["360p 320x240"]);
+    }
+
+    #[test]
+    fn the_promise_holds_a_full_buffer_over_two_seconds() {
+        for (width, height, fps) in [(1280, 720, 24.0), (1920, 1080, 60.0), (2, 2, 1.0)] {
+            let rate = rung_bitrate(Size { width, height }, fps);
+            assert!(rate.average < rate.maxrate && 2 * rate.peak >= 2 * rate.maxrate + rate.bufsize, "{rate:?}");
         }
     }
 
