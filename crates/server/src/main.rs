@@ -1,1 +1,3 @@
+//! The headless server: `balcony-server`.
+
 fn main() {}

@@ -1,0 +1,73 @@
+//! The layout of the database, as the steps that lead to it. A step that was released is never changed.
+
+use rusqlite_migration::{M, Migrations};
+
+/// Every step, in order.
+pub(super) fn all() -> Migrations<'static> {
+    Migrations::new(vec![M::up(FIRST)])
+}
+
+/// Times are milliseconds since 1970 (UTC); JSON stands in columns whose inside is never asked for.
+const FIRST: &str = "
+CREATE TABLE facts (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE people (
+    id         TEXT PRIMARY KEY,
+    name       TEXT NOT NULL,
+    admin      INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE devices (
+    id           TEXT PRIMARY KEY,
+    person       TEXT NOT NULL REFERENCES people (id) ON DELETE CASCADE,
+    name         TEXT NOT NULL,
+    platform     TEXT NOT NULL,
+    -- SHA-256 of the token; NULL for the owner, whose token is a file.
+    token_hash   BLOB UNIQUE,
+    created_at   INTEGER NOT NULL,
+    last_seen_at INTEGER,
+    last_address TEXT
+) STRICT;
+
+CREATE TABLE streams (
+    id         TEXT PRIMARY KEY,
+    device     TEXT NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
+    person     TEXT NOT NULL REFERENCES people (id) ON DELETE CASCADE,
+    info_hash  TEXT NOT NULL,
+    magnet     TEXT NOT NULL,
+    options    TEXT NOT NULL,
+    file_index INTEGER,
+    status     TEXT NOT NULL,
+    phase      TEXT NOT NULL,
+    error      TEXT,
+    title      TEXT,
+    position   REAL NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    stopped_at INTEGER
+) STRICT;
+CREATE INDEX streams_by_torrent ON streams (info_hash);
+
+CREATE TABLE torrents (
+    info_hash TEXT PRIMARY KEY,
+    name      TEXT,
+    trackers  TEXT NOT NULL,
+    peers     TEXT NOT NULL,
+    selected  TEXT NOT NULL
+) STRICT;
+
+INSERT INTO people (id, name, admin, created_at) VALUES ('owner', 'Owner', 1, unixepoch() * 1000);
+INSERT INTO devices (id, person, name, platform, created_at) VALUES ('owner', 'owner', 'This machine', 'server', unixepoch() * 1000);
+";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_steps_are_valid() {
+        super::all().validate().expect("valid");
+    }
+}

@@ -1,0 +1,220 @@
+//! What has to survive a restart, in one SQLite file. The only folder that names rusqlite.
+//!
+//! One thread owns the one connection; calls travel to it over a channel and come back when the row is on disk.
+//! WAL with `synchronous = FULL`: what was answered is there after a `kill -9` and after a power cut. Writes are few
+//! (a stream is born, changes its phase, ends), so that the sync costs nothing that anyone notices. Numbers that
+//! move all the time (bytes, speeds) are not kept here.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
+use tokio::sync::oneshot;
+
+mod migrations;
+mod rows;
+
+pub use rows::{StreamRow, TorrentRow};
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file is no database, or a damaged one.
+    #[error("the database {} is damaged: {reason}; move it away to start with an empty one", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// The database was written by a newer program.
+    #[error("the database {} belongs to a newer version of this program", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be opened or made.
+    #[error("the database {} cannot be opened: {reason}", path.display())]
+    Unopenable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// No space is left on the disk.
+    #[error("there is no space left for the database")]
+    Full,
+    /// A row holds what this program never wrote.
+    #[error("a row of the table {table} cannot be read: {reason}")]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store was closed, or its thread ended.
+    #[error("the database is closed")]
+    Closed,
+    /// Anything else that SQLite reports.
+    #[error("the database reports: {0}")]
+    Sqlite(String),
+}
+
+type Command = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The handle of the database. Share it in an `Arc`; dropping it closes the file in order.
+#[derive(Debug)]
+pub struct Store {
+    commands: Option<mpsc::Sender<Command>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Opens the database, or makes it (mode 0600), and brings it to the newest layout. Blocks; for start-up.
+    ///
+    /// # Errors
+    /// A sentence that says which file is unusable and why.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut connection = connect(path)?;
+        let (commands, inbox) = mpsc::channel::<Command>();
+        let work = move || {
+            for command in inbox {
+                command(&mut connection);
+            }
+        };
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work);
+        let thread = thread.map_err(|error| StoreError::Unopenable { path: path.to_owned(), reason: error.to_string() })?;
+        Ok(Self { commands: Some(commands), thread: Some(thread) })
+    }
+
+    async fn ask<T, F>(&self, question: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (answer, heard) = oneshot::channel();
+        let command = Box::new(move |connection: &mut Connection| {
+            // Whoever asked may have gone away; the write counts all the same.
+            let _ = answer.send(question(connection));
+        });
+        self.commands.as_ref().ok_or(StoreError::Closed)?.send(command).map_err(|_| StoreError::Closed)?;
+        heard.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Writes a stream, new or changed; on disk when this returns.
+    pub async fn save_stream(&self, row: &StreamRow) -> Result<(), StoreError> {
+        let row = row.clone();
+        self.ask(move |connection| rows::save_stream(connection, &row)).await
+    }
+
+    /// All streams, the oldest first.
+    pub async fn streams(&self) -> Result<Vec<StreamRow>, StoreError> {
+        self.ask(|connection| rows::streams(connection)).await
+    }
+
+    /// Forgets a stream. Answers whether it was there.
+    pub async fn delete_stream(&self, id: &str) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.ask(move |connection| Ok(connection.execute("DELETE FROM streams WHERE id = ?1", [id])? > 0)).await
+    }
+
+    /// Writes a torrent, new or changed; on disk when this returns.
+    pub async fn save_torrent(&self, row: &TorrentRow) -> Result<(), StoreError> {
+        let row = row.clone();
+        self.ask(move |connection| rows::save_torrent(connection, &row)).await
+    }
+
+    /// All torrents.
+    pub async fn torrents(&self) -> Result<Vec<TorrentRow>, StoreError> {
+        self.ask(|connection| rows::torrents(connection)).await
+    }
+
+    /// Forgets a torrent. Answers whether it was there.
+    pub async fn delete_torrent(&self, info_hash: &str) -> Result<bool, StoreError> {
+        let hash = info_hash.to_owned();
+        self.ask(move |connection| Ok(connection.execute("DELETE FROM torrents WHERE info_hash = ?1", [hash])? > 0)).await
+    }
+
+    /// A fact that is decided once: reads it, or writes `fresh` where there is none (a server id, "notice shown").
+    /// Answers the value and whether it is new.
+    pub async fn fact(&self, name: &'static str, fresh: String) -> Result<(String, bool), StoreError> {
+        self.ask(move |connection| {
+            let read = "SELECT value FROM facts WHERE name = ?1";
+            let known = connection.query_row(read, [name], |row| row.get(0)).optional()?;
+            if let Some(value) = known {
+                return Ok((value, false));
+            }
+            connection.execute("INSERT INTO facts (name, value) VALUES (?1, ?2)", [name, fresh.as_str()])?;
+            Ok((fresh, true))
+        })
+        .await
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.commands.take();
+        if let Some(thread) = self.thread.take() {
+            // What was sent is written first. The thread cannot panic but by a defect of a question.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Sqlite(error.to_string()),
+        }
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let unopenable = |reason: String| StoreError::Unopenable { path: path.to_owned(), reason };
+    make_private(path).map_err(|error| unopenable(error.to_string()))?;
+    let mut connection = Connection::open(path).map_err(|error| unopenable(error.to_string()))?;
+    prepare(&mut connection).map_err(|error| told(path, error))?;
+    match migrations::all().to_latest(&mut connection) {
+        Ok(()) => Ok(connection),
+        Err(rusqlite_migration::Error::MigrationDefinition(
+            rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead,
+        )) => Err(StoreError::Newer { path: path.to_owned() }),
+        Err(rusqlite_migration::Error::RusqliteError { err, .. }) => Err(told(path, err)),
+        Err(error) => Err(StoreError::Damaged { path: path.to_owned(), reason: error.to_string() }),
+    }
+}
+
+fn told(path: &Path, error: rusqlite::Error) -> StoreError {
+    let path = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path, reason: error.to_string() },
+        Some(ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Unopenable { path, reason: error.to_string() },
+    }
+}
+
+fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    let damaged = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    Err(rusqlite::Error::SqliteFailure(damaged, Some(verdict)))
+}
+
+/// The file exists for nobody else before SQLite opens it; its journal files take over its mode.
+fn make_private(path: &Path) -> io::Result<()> {
+    std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+    crate::trust::close_to_others(path)
+}
+
+#[cfg(test)]
+mod tests;

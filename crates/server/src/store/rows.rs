@@ -1,0 +1,158 @@
+//! The rows, as the program sees them, and the statements that write and read them.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
+
+use super::StoreError;
+
+/// A stream as it is kept: what is needed to bring it back, and the last words about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamRow {
+    /// Its id in the API.
+    pub id: String,
+    /// The device that started it.
+    pub device: String,
+    /// The person whose stream it is.
+    pub person: String,
+    /// Info hash of its torrent, 40 hex digits in lower case.
+    pub info_hash: String,
+    /// The magnet in its normal form.
+    pub magnet: String,
+    /// What was asked for at the start (quality, capabilities, …), as JSON.
+    pub options: serde_json::Value,
+    /// The chosen file, once it is known.
+    pub file_index: Option<u32>,
+    /// The public status.
+    pub status: String,
+    /// The public phase.
+    pub phase: String,
+    /// Why it failed, as JSON.
+    pub error: Option<serde_json::Value>,
+    /// The name of the chosen file.
+    pub title: Option<String>,
+    /// Where its viewer is, in seconds.
+    pub position: f64,
+    /// When it was started (kept in milliseconds).
+    pub created_at: Timestamp,
+    /// When its life ends if nobody watches.
+    pub expires_at: Timestamp,
+    /// When it was stopped or ended.
+    pub stopped_at: Option<Timestamp>,
+}
+
+/// A torrent as it is kept, shared by its streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TorrentRow {
+    /// 40 hex digits in lower case.
+    pub info_hash: String,
+    /// Its name, once it is known.
+    pub name: Option<String>,
+    /// Addresses of its trackers.
+    pub trackers: Vec<String>,
+    /// Peers to begin with: those of the magnet and those that had something.
+    pub peers: Vec<SocketAddr>,
+    /// The files that are fetched.
+    pub selected: Vec<u32>,
+}
+
+pub(super) fn save_stream(connection: &Connection, row: &StreamRow) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO streams (id, device, person, info_hash, magnet, options, file_index, status, phase, error, title,
+                              position, created_at, expires_at, stopped_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+         ON CONFLICT (id) DO UPDATE SET
+            device = ?2, person = ?3, info_hash = ?4, magnet = ?5, options = ?6, file_index = ?7, status = ?8, phase = ?9,
+            error = ?10, title = ?11, position = ?12, created_at = ?13, expires_at = ?14, stopped_at = ?15",
+    )?;
+    statement.execute(params![
+        row.id,
+        row.device,
+        row.person,
+        row.info_hash,
+        row.magnet,
+        row.options.to_string(),
+        row.file_index,
+        row.status,
+        row.phase,
+        row.error.as_ref().map(ToString::to_string),
+        row.title,
+        row.position,
+        row.created_at.as_millisecond(),
+        row.expires_at.as_millisecond(),
+        row.stopped_at.map(Timestamp::as_millisecond),
+    ])?;
+    Ok(())
+}
+
+pub(super) fn streams(connection: &Connection) -> Result<Vec<StreamRow>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT * FROM streams ORDER BY created_at, id")?;
+    let rows = statement.query_map([], stream)?;
+    rows.collect::<Result<_, _>>().map_err(|error| unreadable("streams", error))
+}
+
+fn stream(row: &Row<'_>) -> rusqlite::Result<StreamRow> {
+    Ok(StreamRow {
+        id: row.get("id")?,
+        device: row.get("device")?,
+        person: row.get("person")?,
+        info_hash: row.get("info_hash")?,
+        magnet: row.get("magnet")?,
+        options: json(row, "options")?,
+        file_index: row.get("file_index")?,
+        status: row.get("status")?,
+        phase: row.get("phase")?,
+        error: match row.get_ref("error")?.data_type() {
+            Type::Null => None,
+            _ => Some(json(row, "error")?),
+        },
+        title: row.get("title")?,
+        position: row.get("position")?,
+        created_at: time(row.get("created_at")?)?,
+        expires_at: time(row.get("expires_at")?)?,
+        stopped_at: row.get::<_, Option<i64>>("stopped_at")?.map(time).transpose()?,
+    })
+}
+
+pub(super) fn save_torrent(connection: &Connection, row: &TorrentRow) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO torrents (info_hash, name, trackers, peers, selected) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (info_hash) DO UPDATE SET name = ?2, trackers = ?3, peers = ?4, selected = ?5",
+    )?;
+    let (trackers, peers) = (serde_json::json!(row.trackers).to_string(), serde_json::json!(row.peers).to_string());
+    statement.execute(params![row.info_hash, row.name, trackers, peers, serde_json::json!(row.selected).to_string()])?;
+    Ok(())
+}
+
+pub(super) fn torrents(connection: &Connection) -> Result<Vec<TorrentRow>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT * FROM torrents ORDER BY info_hash")?;
+    let rows = statement.query_map([], |row| {
+        Ok(TorrentRow {
+            info_hash: row.get("info_hash")?,
+            name: row.get("name")?,
+            trackers: json(row, "trackers")?,
+            peers: json(row, "peers")?,
+            selected: json(row, "selected")?,
+        })
+    })?;
+    rows.collect::<Result<_, _>>().map_err(|error| unreadable("torrents", error))
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+}
+
+fn time(milliseconds: i64) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_millisecond(milliseconds)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Integer, Box::new(error)))
+}
+
+fn unreadable(table: &'static str, error: rusqlite::Error) -> StoreError {
+    match error {
+        rusqlite::Error::FromSqlConversionFailure(_, _, reason) => StoreError::Row { table, reason: reason.to_string() },
+        other => other.into(),
+    }
+}

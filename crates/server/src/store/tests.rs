@@ -1,0 +1,166 @@
+//! The store over real files: what was answered is there, and what is broken is said.
+
+use super::*;
+use jiff::Timestamp;
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::TestRunner;
+use serde_json::json;
+
+fn stream(id: &str, second: i64) -> StreamRow {
+    StreamRow {
+        id: id.to_owned(),
+        device: "owner".to_owned(),
+        person: "owner".to_owned(),
+        info_hash: "a".repeat(40),
+        magnet: "magnet:?xt=urn:btih:a".to_owned(),
+        options: json!({"quality": "720p"}),
+        file_index: None,
+        status: "downloading".to_owned(),
+        phase: "metadata".to_owned(),
+        error: None,
+        title: None,
+        position: 0.0,
+        created_at: Timestamp::from_second(second).expect("time"),
+        expires_at: Timestamp::from_millisecond(second * 1000 + 86_400_123).expect("time"),
+        stopped_at: None,
+    }
+}
+
+fn torrent(hash: &str) -> TorrentRow {
+    TorrentRow {
+        info_hash: hash.to_owned(),
+        name: Some("Film 'quoted' ; DROP TABLE".to_owned()),
+        trackers: vec!["udp://t.example:1".to_owned()],
+        peers: ["127.0.0.1:6881", "[::1]:6882"].map(|p| p.parse().expect("address")).to_vec(),
+        selected: vec![0, 7],
+    }
+}
+
+#[tokio::test]
+async fn rows_come_back_as_they_were_written() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("balcony.sqlite");
+    let mut second = stream("b", 200);
+    let first = stream("a", 100);
+    {
+        let store = Store::open(&path).expect("opened");
+        store.save_stream(&second).await.expect("saved");
+        store.save_stream(&first).await.expect("saved");
+        second.status = "error".to_owned();
+        second.error = Some(json!({"code": "no_peers"}));
+        second.file_index = Some(3);
+        second.title = Some("Ünïcode.mkv".to_owned());
+        second.position = 12.75;
+        second.stopped_at = Some(Timestamp::from_millisecond(1_234_567_890_123).expect("time"));
+        store.save_stream(&second).await.expect("changed");
+        store.save_torrent(&torrent("x")).await.expect("saved");
+        store.save_torrent(&torrent("y")).await.expect("saved");
+    }
+    let store = Store::open(&path).expect("opened again");
+    assert_eq!(store.streams().await.expect("read"), [first, second.clone()]);
+    assert_eq!(store.torrents().await.expect("read"), [torrent("x"), torrent("y")]);
+    assert!(store.delete_stream("a").await.expect("deleted"));
+    assert!(!store.delete_stream("a").await.expect("was not there"));
+    assert!(store.delete_torrent("x").await.expect("deleted"));
+    assert_eq!(store.streams().await.expect("read"), [second]);
+    assert_eq!(store.torrents().await.expect("read"), [torrent("y")]);
+}
+
+#[tokio::test]
+async fn a_fact_is_decided_once() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = Store::open(&folder.path().join("db")).expect("opened");
+    assert_eq!(store.fact("server_id", "one".to_owned()).await.expect("new"), ("one".to_owned(), true));
+    assert_eq!(store.fact("server_id", "two".to_owned()).await.expect("known"), ("one".to_owned(), false));
+}
+
+#[tokio::test]
+async fn a_stream_of_an_unknown_device_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let store = Store::open(&folder.path().join("db")).expect("opened");
+    let row = StreamRow { device: "stranger".to_owned(), ..stream("a", 1) };
+    assert!(matches!(store.save_stream(&row).await, Err(StoreError::Sqlite(_))));
+}
+
+/// What was acknowledged stands in the files at once: a copy of them, as a `kill -9` would leave them, has it.
+#[tokio::test]
+async fn what_was_answered_survives_a_kill() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    let store = Store::open(&path).expect("opened");
+    for n in 0..20 {
+        store.save_stream(&stream(&format!("s{n}"), n)).await.expect("saved");
+    }
+    let crashed = tempfile::tempdir().expect("folder");
+    for name in ["db", "db-wal"] {
+        std::fs::copy(folder.path().join(name), crashed.path().join(name)).expect("copied");
+    }
+    let other = Store::open(&crashed.path().join("db")).expect("recovered");
+    assert_eq!(other.streams().await.expect("read").len(), 20);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_files_are_only_for_us() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    std::fs::write(&path, "").expect("made");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("opened");
+    let _store = Store::open(&path).expect("opened");
+    for entry in std::fs::read_dir(folder.path()).expect("folder") {
+        let entry = entry.expect("entry");
+        let mode = entry.metadata().expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
+    }
+}
+
+#[test]
+fn rubbish_is_named_as_damage() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    std::fs::write(&path, "this is no database, but it is long enough to look at".repeat(100)).expect("written");
+    let error = Store::open(&path).expect_err("refused");
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().contains("is damaged"), "{error}");
+}
+
+#[test]
+fn a_newer_database_is_left_alone() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    drop(Store::open(&path).expect("made"));
+    let raw = rusqlite::Connection::open(&path).expect("opened");
+    raw.pragma_update(None, "user_version", 99).expect("set");
+    drop(raw);
+    assert!(matches!(Store::open(&path), Err(StoreError::Newer { .. })));
+}
+
+#[test]
+fn a_folder_in_the_way_is_said() {
+    let folder = tempfile::tempdir().expect("folder");
+    assert!(matches!(Store::open(folder.path()), Err(StoreError::Unopenable { .. })));
+}
+
+/// Whatever bytes of the file are damaged: it opens or is refused, and never panics or hangs.
+#[test]
+fn damaged_bytes_never_panic() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    drop(Store::open(&path).expect("made"));
+    let sound = std::fs::read(&path).expect("read");
+    let damage = proptest::collection::vec((0..sound.len(), proptest::num::u8::ANY), 1..40);
+    TestRunner::new(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })
+        .run(&damage, |damage| {
+            let folder = tempfile::tempdir().expect("folder");
+            let path = folder.path().join("db");
+            let mut bytes = sound.clone();
+            for (at, byte) in damage {
+                bytes[at] = byte;
+            }
+            std::fs::write(&path, bytes).expect("written");
+            let _ = Store::open(&path);
+            Ok(())
+        })
+        .expect("no panic");
+}
