@@ -180,9 +180,9 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     prepare(&mut connection).map_err(|error| told(path, error))?;
     match migrations::all().to_latest(&mut connection) {
         Ok(()) => Ok(connection),
-        Err(rusqlite_migration::Error::MigrationDefinition(
-            rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead,
-        )) => Err(StoreError::Newer { path: path.to_owned() }),
+        Err(rusqlite_migration::Error::MigrationDefinition(rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead)) => {
+            Err(StoreError::Newer { path: path.to_owned() })
+        }
         Err(rusqlite_migration::Error::RusqliteError { err, .. }) => Err(told(path, err)),
         Err(error) => Err(StoreError::Damaged { path: path.to_owned(), reason: error.to_string() }),
     }

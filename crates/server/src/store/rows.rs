@@ -146,8 +146,7 @@ fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite
 }
 
 fn time(milliseconds: i64) -> rusqlite::Result<Timestamp> {
-    Timestamp::from_millisecond(milliseconds)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Integer, Box::new(error)))
+    Timestamp::from_millisecond(milliseconds).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Integer, Box::new(error)))
 }
 
 fn unreadable(table: &'static str, error: rusqlite::Error) -> StoreError {
