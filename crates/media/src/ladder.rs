@@ -197,7 +197,7 @@ mod tests {
         };
         assert_eq!(names(1920, 1080, Quality::Auto), ["1080p 1920x1080", "720p 1280x720", "480p 854x480", "360p 640x360"]);
         assert_eq!(names(3840, 1600, Quality::P720), ["720p 1280x532", "480p 854x354", "360p 640x266"]);
-        assert_eq!(names(1280, 534, Quality::Source), ["720p 1280x534", "480p 854x354", "360p 640x266"]);
+        assert_eq!(names(1280, 534, Quality::Source), ["720p 1280x534", "480p 854x356", "360p 640x266"]);
         assert_eq!(names(320, 240, Quality::Auto), ["360p 320x240"]);
     }
 
