@@ -212,6 +212,7 @@ mod tests {
 
     #[test]
     fn table() {
+        #[allow(clippy::type_complexity)]
         let table: [(&[u8], &str, u16, u32, u32, u32); 10] = [
             (&[0x11, 0x90], "mp4a.40.2", 2, 48_000, 1024, 48_000),
             (&[0x13, 0x88, 0x56, 0xe5, 0x00], "mp4a.40.2", 1, 22_050, 1024, 22_050), // announced: no replication
