@@ -21,7 +21,7 @@ pub fn describe(hvcc: &[u8]) -> Option<DescribedPicture> {
 
 /// Whether at least one kind of parameter set is missing, so that the samples must bring it: the sample entry is then `hev1`.
 pub fn has_in_band_parameters_only(hvcc: &[u8]) -> bool {
-    Config::read(hvcc).is_none_or(|config| [VPS, SPS, PPS].iter().any(|kind| config.units.iter().all(|unit| unit.kind != *kind)))
+    Config::read(hvcc).is_none_or(|config| config.lacks_parameters())
 }
 
 /// The same configuration with `array_completeness` set for all parameter sets, as the sample entry `hvc1` demands (8.4.1.1.1).
@@ -82,14 +82,19 @@ impl Config {
         Some(config)
     }
 
-    /// Name for `CODECS` (ISO 14496-15, Annex E.3).
+    fn lacks_parameters(&self) -> bool {
+        [VPS, SPS, PPS].iter().any(|kind| self.units.iter().all(|unit| unit.kind != *kind))
+    }
+
+    /// Name for `CODECS` (ISO 14496-15, Annex E.3), of the sample entry that the writer makes of this configuration.
     fn codecs(&self) -> String {
         let space = ["", "A", "B", "C"][usize::from(self.profile >> 6)];
         let tier = if self.profile & 0x20 == 0 { 'L' } else { 'H' };
         let told = self.constraints.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let constraints: String = self.constraints.iter().take(told).map(|byte| format!(".{byte:X}")).collect();
         let compatibility = self.compatibility.reverse_bits();
-        format!("hvc1.{space}{}.{compatibility:X}.{tier}{}{constraints}", self.profile & 0x1f, self.level)
+        let entry = if self.lacks_parameters() { "hev1" } else { "hvc1" };
+        format!("{entry}.{space}{}.{compatibility:X}.{tier}{}{constraints}", self.profile & 0x1f, self.level)
     }
 }
 
@@ -346,7 +351,8 @@ mod tests {
     #[test]
     fn names_of_annex_e() {
         let config = |profile, compatibility, constraints, level| {
-            Config { profile, compatibility, constraints, level, nal_length: 4, arrays: Vec::new(), units: Vec::new() }.codecs()
+            let units = [VPS, SPS, PPS].map(|kind| Unit { kind, from: 0, to: 0 }).into();
+            Config { profile, compatibility, constraints, level, nal_length: 4, arrays: Vec::new(), units }.codecs()
         };
         assert_eq!(config(0x01, 0x6000_0000, [0xb0, 0, 0, 0, 0, 0], 93), "hvc1.1.6.L93.B0");
         assert_eq!(config(0x41 | 0x20, 0x6000_0000, [0, 0, 0x0c, 0, 0, 0], 150), "hvc1.A1.6.H150.0.0.C");
@@ -371,6 +377,9 @@ mod tests {
         none[22] = 0;
         assert!(has_in_band_parameters_only(&none));
         assert_eq!(describe(&none), None);
+        let mut no_picture_parameters = bytes(HEVC);
+        no_picture_parameters[22] = 2;
+        assert_eq!(describe(&no_picture_parameters).unwrap().codecs, "hev1.1.6.L63.90");
     }
 
     proptest! {

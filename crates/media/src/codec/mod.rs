@@ -13,7 +13,8 @@ use crate::container::{Picture, Sound};
 /// What is known of a video track from its configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribedPicture {
-    /// Name for `CODECS` (RFC 6381), with parameter sets out of band: `avc1.64001F`, `hvc1.1.6.L93.B0`.
+    /// Name for `CODECS` (RFC 6381) with the sample entry that the writer makes: `avc1.64001F`, `hvc1.1.6.L93.B0`, or `hev1…` where
+    /// the configuration lacks a parameter set.
     pub codecs: String,
     /// Size, shape, depth, reordering; rotation is a matter of the container and always 0 here.
     pub picture: Picture,
