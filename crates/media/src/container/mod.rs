@@ -269,7 +269,8 @@ pub struct KeyFrame {
     pub pts: i64,
     /// File offset from which to read: the sample itself in MP4, its Cluster in Matroska, its `moof` in fragmented MP4.
     pub offset: u64,
-    /// Matroska: file offset of the SimpleBlock or BlockGroup inside of that Cluster, where the Cues tell it. `None` elsewhere.
+    /// Matroska: where its SimpleBlock or BlockGroup is, in bytes from the beginning of the Cluster's body (CueRelativePosition), if the
+    /// Cues tell. `None` elsewhere.
     pub block: Option<u64>,
     /// No picture that follows it in the file is shown before it (closed GOP), as far as the container tells.
     pub closed: bool,
@@ -280,7 +281,9 @@ pub struct KeyFrame {
 pub enum Samples {
     /// MP4: every sample, in decode order.
     Table(Vec<Sample>),
-    /// Found only while reading (Matroska clusters, movie fragments).
+    /// Matroska: found while reading, by [`matroska::Blocks`].
+    Blocks(matroska::BlockRules),
+    /// Found only while reading (movie fragments).
     Inline,
 }
 
