@@ -47,7 +47,7 @@ fn of_tables(movie: Movie, file_len: u64) -> Index {
     let ranges = || {
         tracks.iter().flat_map(|track| match &track.samples {
             Samples::Table(samples) => samples.as_slice(),
-            Samples::Inline => &[],
+            Samples::Blocks(_) | Samples::Inline => &[],
         })
     };
     let first_byte = ranges().map(|sample| sample.offset).min().unwrap_or(file_len);

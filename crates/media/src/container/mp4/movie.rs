@@ -167,7 +167,7 @@ impl Trak {
     pub(super) fn samples(&self) -> &[Sample] {
         match &self.track.samples {
             Samples::Table(samples) => samples,
-            Samples::Inline => &[],
+            Samples::Blocks(_) | Samples::Inline => &[],
         }
     }
 
