@@ -50,6 +50,11 @@ pub(crate) struct Trak {
 }
 
 impl Trak {
+    /// The composition time that is shown first (edit list), in ticks.
+    pub(crate) fn media_time(&self) -> i64 {
+        self.edit.media_time
+    }
+
     pub(crate) fn defaults(&self) -> Defaults {
         self.defaults
     }
