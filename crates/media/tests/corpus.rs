@@ -40,3 +40,18 @@ fn range() {
 fn codec() {
     replay("codec", bodies::codec);
 }
+
+#[test]
+fn mp4() {
+    replay("mp4", bodies::mp4);
+}
+
+#[test]
+fn matroska() {
+    replay("matroska", bodies::matroska);
+}
+
+#[test]
+fn matroska_blocks() {
+    replay("matroska_blocks", bodies::matroska_blocks);
+}

@@ -4,9 +4,13 @@
 
 #![allow(dead_code, reason = "a fuzz target uses one function of them")]
 
+use std::sync::LazyLock;
+
 use balcony_media::codec::{aac, h264, hevc};
+use balcony_media::container::{Container, Damage, Frame, Index, Samples, Sparse, Stop, matroska, mp4};
 use balcony_media::magnet::{self, Magnet};
 use balcony_media::range::{self, Ranges};
+use bytes::Bytes;
 
 /// Any text: what can be read has a normal form that says the same.
 pub(crate) fn magnet(data: &[u8]) {
@@ -62,5 +66,128 @@ pub(crate) fn codec(data: &[u8]) {
         assert!((1..=4).contains(&described.nal_length));
         assert!(described.codecs.is_ascii() && described.codecs.len() < 64);
         described.codecs_in_band();
+    }
+}
+
+/// A whole MP4 file: its index, and if it is fragmented all its frames.
+pub(crate) fn mp4(data: &[u8]) {
+    for mut film in Film::honest_and_huge(data) {
+        let Ok(index) = film.answer(mp4::index) else { continue };
+        check_index(&index, film.len);
+        if index.container == Container::FragmentedMp4 {
+            let Ok(context) = film.answer(mp4::Context::read) else { continue };
+            let mut fragments = mp4::Fragments::at(index.first_byte, context);
+            film.read_frames(|bytes| fragments.next(bytes));
+        }
+    }
+}
+
+/// A whole Matroska file: its index, then frames from the beginning and between key frames.
+pub(crate) fn matroska(data: &[u8]) {
+    for mut film in Film::honest_and_huge(data) {
+        let Ok(index) = film.answer(matroska::index) else { continue };
+        check_index(&index, film.len);
+        let mut blocks = matroska::Blocks::at(index.first_byte, &index);
+        film.read_frames(|bytes| blocks.next(bytes));
+        let keys = index.video().map_or(&[][..], |track| &track.key_frames);
+        for pair in keys.windows(2).take(4) {
+            let mut blocks = matroska::Blocks::between(&index, pair.first(), pair.last());
+            film.read_frames(|bytes| blocks.next(bytes));
+        }
+    }
+}
+
+/// Clusters alone, read after the index of a film that has picture, laced sound, stripped headers and subtitles.
+pub(crate) fn matroska_blocks(data: &[u8]) {
+    static INDEX: LazyLock<Index> = LazyLock::new(|| {
+        let film = include_bytes!("../../../../fuzz/corpus/matroska/all-kinds.mkv");
+        let mut index = Film::new(film, film.len() as u64).answer(matroska::index).expect("a sound film");
+        index.first_byte = 0;
+        index
+    });
+    for mut film in Film::honest_and_huge(data) {
+        let index = Index { end_byte: film.len, ..INDEX.clone() };
+        let mut blocks = matroska::Blocks::at(0, &index);
+        film.read_frames(|bytes| blocks.next(bytes));
+    }
+}
+
+/// A film file that answers what a parser asks for, and watches how it asks.
+struct Film<'a> {
+    data: &'a [u8],
+    /// Length that the parser is told; what lies past `data` is zero.
+    len: u64,
+    known: Sparse,
+    /// Questions that may still be asked.
+    patience: usize,
+    zeros: u64,
+}
+
+impl<'a> Film<'a> {
+    /// Nothing that a parser asks for at once may be larger.
+    const LARGEST_READ: u64 = 256 << 20;
+    /// Zeros past the data that are told before the film breaks off, as more of them find nothing new.
+    const ZEROS: u64 = 128 << 10;
+
+    fn new(data: &'a [u8], len: u64) -> Self {
+        Self { data, len, known: Sparse::new(len), patience: 512 + data.len() / 8, zeros: Self::ZEROS }
+    }
+
+    /// The file as it is, and as the beginning of one of a tebibyte, in which every large number of the file may come true.
+    fn honest_and_huge(data: &'a [u8]) -> [Self; 2] {
+        [Self::new(data, data.len() as u64), Self::new(data, data.len() as u64 | 1 << 40)]
+    }
+
+    /// Calls a parser until it needs nothing more.
+    fn answer<T>(&mut self, mut parse: impl FnMut(&Sparse) -> Result<T, Stop>) -> Result<T, Damage> {
+        loop {
+            match parse(&self.known) {
+                Ok(value) => return Ok(value),
+                Err(Stop::Bad(damage)) => return Err(damage),
+                Err(Stop::Need { offset, len }) => self.tell(offset, len)?,
+            }
+        }
+    }
+
+    fn tell(&mut self, offset: u64, len: u64) -> Result<(), Damage> {
+        let end = offset.checked_add(len).expect("a range");
+        assert!(len > 0, "asks for nothing at {offset}");
+        assert!(end <= self.len, "asks for {len} bytes at {offset} of {}", self.len);
+        assert!(len <= Self::LARGEST_READ, "asks for {len} bytes at once");
+        assert!(self.known.known(offset, 1).is_empty(), "asks again for the byte at {offset}");
+        self.patience = self.patience.checked_sub(1).expect("asks a bounded number of times");
+        let known = usize::try_from(offset).ok().and_then(|from| self.data.get(from..)).unwrap_or_default();
+        self.zeros = self.zeros.checked_sub(len.saturating_sub(known.len() as u64)).ok_or(Damage::Truncated)?;
+        let mut part = known.get(..known.len().min(len as usize)).unwrap_or_default().to_vec();
+        part.resize(len as usize, 0);
+        self.known.insert(offset, Bytes::from(part));
+        Ok(())
+    }
+
+    /// Reads frames to the end: each lies within the file, and they are not many more than its bytes can describe.
+    fn read_frames(&mut self, mut next: impl FnMut(&Sparse) -> Result<Option<Frame>, Stop>) {
+        let mut frames = 0;
+        while let Ok(Some(frame)) = self.answer(&mut next) {
+            let end = frame.offset.checked_add(u64::from(frame.len));
+            assert!(end.is_some_and(|end| end <= self.len), "{frame:?} lies outside of the file");
+            frames += 1;
+            assert!(frames <= 1024 + 64 * self.data.len(), "frames without end");
+        }
+    }
+}
+
+/// What the types promise of every index.
+fn check_index(index: &Index, len: u64) {
+    assert!(index.first_byte <= len && index.end_byte <= len, "{}..{}", index.first_byte, index.end_byte);
+    assert!(index.duration.is_none_or(|seconds| seconds.is_finite() && seconds >= 0.0), "{:?}", index.duration);
+    for track in &index.tracks {
+        assert!(track.timescale > 0);
+        assert!(track.video.as_ref().is_none_or(|picture| matches!(picture.rotation, 0 | 90 | 180 | 270)));
+        assert!(track.key_frames.is_sorted_by_key(|key| key.pts), "key frames are in order of time");
+        assert!(track.key_frames.iter().all(|key| key.offset < len));
+        if let Samples::Table(samples) = &track.samples {
+            let within = |offset: u64, size: u32| offset.checked_add(u64::from(size)).is_some_and(|end| end <= len);
+            assert!(samples.iter().all(|sample| within(sample.offset, sample.size)));
+        }
     }
 }
