@@ -319,9 +319,12 @@ pub(super) fn index(bytes: &Sparse, movie: Movie, first: First) -> Result<Index,
     let opening = Opening::read(bytes, &context, &first.moof)?;
     let film = movie.traks.iter().find(|trak| trak.track.kind == Kind::Video);
     let mut list = match film {
-        Some(film) => List::of_segments(bytes, film, &first)?.map_or_else(|| List::random_access(bytes, film), |list| Ok(Some(list)))?,
+        Some(film) => {
+            List::of_segments(bytes, film, &first)?.map_or_else(|| List::random_access(bytes, film, &context), |list| Ok(Some(list)))?
+        }
         None => None,
-    };
+    }
+    .and_then(|list| list.within(bytes.len()));
     if let (Some(list), Some(film)) = (&mut list, film) {
         list.settle(&opening, film);
     }
@@ -392,6 +395,19 @@ fn end_of_fragment(bytes: &Sparse, context: &Context, movie: &Movie, at: u64) ->
     Ok(told.iter().filter_map(|told| end(context.frame(told, at))).reduce(f64::max))
 }
 
+/// Whether decoding of `film` can begin in the fragment at `at`, as far as it can be read.
+fn has_key(bytes: &Sparse, context: &Context, film: &Trak, at: u64) -> Result<bool, Stop> {
+    let body = match place(bytes, at)? {
+        Some(found) if found.kind == *b"moof" => found.read(bytes, LARGEST_MOOF, "a fragment"),
+        _ => return Ok(false),
+    };
+    match body {
+        Ok(body) => Ok(context.reading.clone().fragment(&body, at)?.iter().any(|told| told.track == film.defaults.id && told.key)),
+        Err(Stop::Bad(_)) => Ok(true),
+        Err(need) => Err(need),
+    }
+}
+
 /// Key frames as a list in the file names them.
 struct List {
     frames: Vec<KeyFrame>,
@@ -432,7 +448,7 @@ impl List {
     }
 
     /// From the `mfra` at the end of the file (8.8.9), if it has one and that lists `film`.
-    fn random_access(bytes: &Sparse, film: &Trak) -> Result<Option<Self>, Stop> {
+    fn random_access(bytes: &Sparse, film: &Trak, context: &Context) -> Result<Option<Self>, Stop> {
         let Some(tail) = bytes.len().checked_sub(16) else { return Ok(None) };
         let last = bytes.get(tail, 16)?;
         let mut fields = Fields::new(&last);
@@ -449,7 +465,19 @@ impl List {
         for frame in frames.iter_mut().flatten() {
             frame.pts = frame.pts.saturating_add(film.edit.shift());
         }
+        // libavformat lists every fragment, whether it has a key frame or not; two looks tell.
+        for frame in frames.iter().flat_map(|frames| [frames.get(1), frames.last()]).flatten() {
+            if frame.offset < bytes.len() && !has_key(bytes, context, film, frame.offset)? {
+                return Ok(None);
+            }
+        }
         Ok(frames.filter(|frames| !frames.is_empty()).map(|frames| Self { frames, end: None }))
+    }
+
+    /// What of the list lies within the file; nothing where a later place has an earlier time, as such a list is made of lies.
+    fn within(mut self, file_len: u64) -> Option<Self> {
+        self.frames.retain(|frame| frame.offset < file_len);
+        self.frames.is_sorted_by(|one, next| one.pts < next.pts).then_some(self)
     }
 
     /// Some writers apply the edit list to the times in their lists and some do not: the first fragment's own times decide.
