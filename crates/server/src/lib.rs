@@ -1,9 +1,13 @@
 //! The Balcony server: torrents in, HLS out, for the phones of one house.
 //!
 //! The way of one magnet leads from `http` (the door) through the life of a stream and the torrent to the
-//! segments that a player asks for; `app` wires the parts and stops them in order.
+//! segments that a player asks for; [`app`] wires the parts and stops them in order.
 
+pub mod app;
 pub mod config;
+pub mod data_dir;
+pub mod http;
+pub mod logging;
 pub mod store;
 pub mod tasks;
 pub mod trust;

@@ -26,7 +26,7 @@ pub enum Command {
 /// What the machine and the environment say where nobody said anything else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// The platform's own folder for settings.
+    /// The platform's own folder for settings; empty where the user has no home.
     pub config_dir: PathBuf,
     /// The platform's own folder for data.
     pub data_dir: PathBuf,
@@ -225,7 +225,11 @@ impl Reader<'_> {
     }
 
     fn folder(&mut self, name: &str, default: &std::path::Path) -> PathBuf {
-        self.one(name, "a folder", path).unwrap_or_else(|| default.to_owned())
+        let folder = self.one(name, "a folder", path).unwrap_or_else(|| default.to_owned());
+        if folder.as_os_str().is_empty() {
+            self.mistakes.push(format!("--{name} is needed: this user has no home folder."));
+        }
+        folder
     }
 
     fn program(&mut self, name: &str, variable: Option<&PathBuf>) -> PathBuf {
@@ -506,6 +510,14 @@ mod tests {
                 "--mock-speed wants a number greater than 0, not \"nan\".",
             ]
         );
+    }
+
+    #[test]
+    fn without_a_home_the_folders_have_to_be_named() {
+        let homeless = Machine { config_dir: "".into(), data_dir: "".into(), cache_dir: "".into(), ..machine() };
+        let named = from_file("cache-dir = \"/x\"");
+        let Err(Mistakes(mistakes)) = resolve(&Words::default(), &Words::default(), &named, &homeless) else { panic!("accepted") };
+        assert_eq!(mistakes, ["config", "data"].map(|name| format!("--{name}-dir is needed: this user has no home folder.")));
     }
 
     #[test]

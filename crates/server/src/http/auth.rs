@@ -1,0 +1,159 @@
+//! Who is asking. The door finds the token (header or path prefix) before routing; handlers take [`Caller`] from it.
+//!
+//! It fails closed: the door lets nothing of the API through without a caller, whether the handler asks for one or not.
+
+use axum::extract::FromRequestParts;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{StatusCode, Uri};
+
+use super::problem::{Code, Problem};
+use crate::trust::token::Holder;
+use crate::trust::{DeviceId, Keyring, PersonId, Token};
+
+/// The device that asks, and whose it is. Extracted by handlers; answered with 401 where there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The device.
+    pub device: DeviceId,
+    /// Its person: whom streams belong to.
+    pub person: PersonId,
+    /// Whether this is the owner of the machine.
+    pub admin: bool,
+}
+
+impl Caller {
+    /// Refuses everyone but the owner of the machine.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require_admin(&self) -> Result<(), Problem> {
+        if self.admin { Ok(()) } else { Err(Problem::new(Code::Forbidden, "Only the owner of this server may do that.")) }
+    }
+}
+
+impl From<&Holder> for Caller {
+    fn from(holder: &Holder) -> Self {
+        Self { device: holder.device.clone(), person: holder.person.clone(), admin: holder.admin }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(unauthenticated)
+    }
+}
+
+/// The answer to everyone who is not known. It does not tell a wrong token from none.
+pub fn unauthenticated() -> Problem {
+    Problem::new(Code::Unauthenticated, "This address needs a token that this server knows.")
+        .with_status(StatusCode::UNAUTHORIZED)
+        .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+}
+
+/// Finds the caller by the `Authorization` header, or by the token of the path prefix.
+pub fn identify(keyring: &Keyring, headers: &HeaderMap, prefix: Option<Token>) -> Option<Caller> {
+    let token = match bearer(headers) {
+        Shown::Token(token) => token,
+        Shown::Nothing => prefix?,
+        Shown::Rubbish => return None,
+    };
+    keyring.who(&token).map(Caller::from)
+}
+
+enum Shown {
+    Nothing,
+    Rubbish,
+    Token(Token),
+}
+
+/// `Authorization: Bearer …` (RFC 6750 section 2.1); the scheme in any case.
+fn bearer(headers: &HeaderMap) -> Shown {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return if headers.contains_key(header::AUTHORIZATION) { Shown::Rubbish } else { Shown::Nothing };
+    };
+    let token = value.to_str().ok().and_then(|text| text.split_once(' '));
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    token.and_then(|(_, token)| Token::parse(token.trim())).map_or(Shown::Rubbish, Shown::Token)
+}
+
+/// A path that began with `/t/<token>`.
+#[derive(Debug)]
+pub enum Prefix {
+    /// It did not.
+    None,
+    /// It did; the token, and the address without it.
+    Token(Token, Uri),
+    /// It did, but no token stands there, or nothing of the API behind it.
+    Broken,
+}
+
+/// Takes the token out of a path: `/t/<token>/api/…` is `/api/…`.
+pub fn take_prefix(uri: &Uri) -> Prefix {
+    let Some(rest) = uri.path().strip_prefix("/t/") else { return Prefix::None };
+    let Some((token, path)) = rest.split_once('/') else { return Prefix::Broken };
+    let in_api = path == "metrics" || path.starts_with("api/");
+    let (Some(token), true) = (Token::parse(token), in_api) else { return Prefix::Broken };
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let Ok(path) = format!("/{path}{query}").parse::<PathAndQuery>() else { return Prefix::Broken };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).map_or(Prefix::Broken, |uri| Prefix::Token(token, uri))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(values: &[&str]) -> HeaderMap {
+        values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_str(value).expect("value"))).collect()
+    }
+
+    #[test]
+    fn the_token_may_stand_in_the_header_or_in_the_path() {
+        let (token, other) = (Token::random(), Token::random());
+        let ring = Keyring::new(&token);
+        let (good, bad) = (format!("Bearer {}", token.reveal()), format!("Bearer {}", other.reveal()));
+        let table: [(&[&str], Option<&Token>, bool); 9] = [
+            (&[], None, false),
+            (&[&good], None, true),
+            (&[&good.replace("Bearer", "bEARER")], None, true),
+            (&[&bad], None, false),
+            (&[&good, &good], None, false),
+            (&[&good.replace("Bearer", "Basic")], None, false),
+            (&[], Some(&token), true),
+            (&[], Some(&other), false),
+            // Two tokens that differ: the header counts.
+            (&[&bad], Some(&token), false),
+        ];
+        for (headers, prefix, expected) in table {
+            assert_eq!(identify(&ring, &with(headers), prefix.cloned()).is_some(), expected);
+        }
+    }
+
+    #[test]
+    fn prefixes() {
+        let token = Token::random();
+        let uri = |text: String| text.parse::<Uri>().expect("uri");
+        let taken = take_prefix(&uri(format!("http://h:1/t/{}/api/streams?a=%2F", token.reveal())));
+        let Prefix::Token(found, rest) = taken else { panic!("{taken:?}") };
+        assert_eq!((found.reveal(), rest.to_string().as_str()), (token.reveal(), "http://h:1/api/streams?a=%2F"));
+        for broken in [
+            "/t/",
+            "/t/x",
+            "/t/x/api/streams",
+            &format!("/t/{}", token.reveal()),
+            &format!("/t/{}/m/x", token.reveal()),
+            &format!("/t/{}//api/x", token.reveal()),
+        ] {
+            assert!(matches!(take_prefix(&uri(broken.to_owned())), Prefix::Broken), "{broken}");
+        }
+        for none in ["/", "/t", "/api/t/x", "/tt/x/api"] {
+            assert!(matches!(take_prefix(&uri(none.to_owned())), Prefix::None), "{none}");
+        }
+    }
+}

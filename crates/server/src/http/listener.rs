@@ -1,0 +1,348 @@
+//! Connections: accepts them, speaks HTTP/1.1 and HTTP/2 on them, bounds and ends them.
+//!
+//! A connection costs at most so long: a client that says nothing, dribbles its headers or stops reading is cut off.
+//! What a client hears when it breaks HTTP itself, so that no route ever sees its request, is a problem document
+//! too: hyper writes a bare status line there, and [`Wire`] puts the document behind it.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::{Buf, Bytes};
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, Sleep, sleep};
+use tower::ServiceExt;
+
+use super::problem;
+use crate::tasks::Tasks;
+
+/// How many connections may be open at once.
+const CONNECTIONS: usize = 512;
+/// How long a client may take for its first bytes.
+const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept, and how long the headers of a request may take.
+const HEADERS: Duration = Duration::from_secs(30);
+/// How long a client may leave what we sent unread.
+const UNREAD: Duration = Duration::from_secs(120);
+/// How long and how far we read on after our last word, so that the client gets to read it before the reset.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 4 << 20;
+/// Buffer of one connection for request heads; beyond it hyper answers by itself.
+const HEAD_BUFFER: usize = 64 << 10;
+
+/// The two ends of the connection that a request came by; in the extensions of every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The client.
+    pub remote: SocketAddr,
+    /// The address of ours that it came in by.
+    pub local: SocketAddr,
+}
+
+/// Accepts connections until `tasks` stop, then lets the running requests end within the group's deadline.
+/// Runs as tasks of the group; returns at once.
+///
+/// `upgrade` turns the TCP connection into what HTTP is spoken on: [`plain`], or a TLS handshake.
+pub fn serve<U, F, Io>(listener: TcpListener, router: Router, tasks: &Tasks, upgrade: U)
+where
+    U: Fn(TcpStream) -> F + Clone + Send + 'static,
+    F: Future<Output = io::Result<Io>> + Send + 'static,
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connections = tasks.clone();
+    tasks.spawn("accept", async move {
+        let free = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(permit) = free.clone().acquire_owned().await else { return };
+            let Some((stream, peer)) = accept(&listener).await else { continue };
+            let (router, upgrade) = (router.clone(), upgrade.clone());
+            drop(connections.spawn_ending("connection", move |stop| async move {
+                let _permit = permit;
+                if let Ok(Ok(io)) = tokio::time::timeout(FIRST_BYTES, upgrade(stream)).await {
+                    converse(io, router, peer, stop).await;
+                }
+            }));
+        }
+    });
+}
+
+/// HTTP on the bare TCP connection.
+pub async fn plain(stream: TcpStream) -> io::Result<TcpStream> {
+    Ok(stream)
+}
+
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, Peer)> {
+    match listener.accept().await {
+        Ok((stream, remote)) => {
+            // Small chunks of a growing segment must not wait for the acknowledgement of the last one.
+            stream.set_nodelay(true).ok()?;
+            let local = stream.local_addr().ok()?;
+            Some((stream, Peer { remote, local }))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            // Out of file descriptors, most likely: trying again at once would only burn the processor.
+            sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+async fn converse<Io>(io: Io, router: Router, peer: Peer, stop: tokio_util::sync::CancellationToken)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let builder = protocol();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(Wire::new(io, FIRST_BYTES, UNREAD)), service));
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+fn protocol() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEAD_BUFFER).max_headers(256);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(HEAD_BUFFER).expect("64 KiB fit"))
+        .max_concurrent_streams(100)
+        .keep_alive_interval(HEADERS)
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}
+
+/// The transport under HTTP: cuts off the silent and those who do not read, completes bare error answers, and
+/// lingers at the end.
+struct Wire<Io> {
+    io: Io,
+    /// How long the client may leave what we sent unread.
+    patience: Duration,
+    /// Until enough was read to know what is spoken.
+    silence: Option<Pin<Box<Sleep>>>,
+    read: usize,
+    /// Runs while the client leaves things unread.
+    unread: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+    /// What is written in place of a bare error.
+    owed: Bytes,
+    end: End,
+}
+
+enum End {
+    Open,
+    Lingering { until: Pin<Box<Sleep>>, left: usize },
+    Closed,
+}
+
+/// Long enough to tell HTTP/1 from the preface of HTTP/2.
+const TELLING: usize = 24;
+
+impl<Io> Wire<Io> {
+    fn new(io: Io, silence: Duration, patience: Duration) -> Self {
+        let silence = Some(Box::pin(sleep(silence)));
+        Self { io, patience, silence, read: 0, unread: None, waiting: false, owed: Bytes::new(), end: End::Open }
+    }
+
+    /// Counts the time for which nothing can be written.
+    fn bound<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.waiting = false;
+            return poll;
+        }
+        let patience = self.patience;
+        let timer = self.unread.get_or_insert_with(|| Box::pin(sleep(patience)));
+        if !self.waiting {
+            self.waiting = true;
+            timer.as_mut().reset(Instant::now() + patience);
+        }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> Wire<Io> {
+    /// Writes what stands in place of a bare error.
+    fn pay(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.owed.has_remaining() {
+            let poll = Pin::new(&mut self.io).poll_write(cx, &self.owed);
+            let written = ready!(self.bound(cx, poll))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.owed.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Wire<Io> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let poll = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if let Some(silence) = &mut self.silence {
+            if poll.is_pending() {
+                ready!(silence.as_mut().poll(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.read += buffer.filled().len() - before;
+            if self.read >= TELLING {
+                self.silence = None;
+            }
+        }
+        poll
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<Io> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.pay(cx))?;
+        if let Some(whole) = completed(bytes) {
+            self.owed = whole;
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let poll = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.bound(cx, poll)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let [only] = slices {
+            return self.poll_write(cx, only);
+        }
+        ready!(self.pay(cx))?;
+        let poll = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.bound(cx, poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.pay(cx))?;
+        let poll = Pin::new(&mut self.io).poll_flush(cx);
+        self.bound(cx, poll)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if matches!(self.end, End::Open) {
+            ready!(self.pay(cx))?;
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.end = End::Lingering { until: Box::pin(sleep(LINGER)), left: LINGER_BYTES };
+        }
+        let this = &mut *self;
+        if let End::Lingering { until, left } = &mut this.end {
+            ready!(linger(&mut this.io, until.as_mut(), left, cx));
+            this.end = End::Closed;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Reads on until the client closes too: closing with unread bytes makes the system send a reset, which may overtake our answer.
+fn linger<Io: AsyncRead + Unpin>(io: &mut Io, until: Pin<&mut Sleep>, left: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
+    let mut sink = [0_u8; 8192];
+    while *left > 0 {
+        let mut buffer = ReadBuf::new(&mut sink);
+        match Pin::new(&mut *io).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => *left = left.saturating_sub(buffer.filled().len()),
+            Poll::Ready(_) => return Poll::Ready(()),
+            Poll::Pending => return until.poll(cx),
+        }
+    }
+    Poll::Ready(())
+}
+
+/// The whole answer for a bare error of hyper: a status line, no content, nothing else. Our own errors always have content.
+fn completed(bytes: &[u8]) -> Option<Bytes> {
+    let text = std::str::from_utf8(bytes.get(..bytes.len().min(256))?).ok()?;
+    let status = text.strip_prefix("HTTP/1.1 ").or_else(|| text.strip_prefix("HTTP/1.0 "))?.get(..3)?;
+    let status = StatusCode::from_bytes(status.as_bytes()).ok().filter(|status| status.as_u16() >= 400)?;
+    if bytes.len() > 256 || !text.ends_with("\r\n\r\n") || !text.contains("\r\ncontent-length: 0\r\n") || text.contains("content-type") {
+        return None;
+    }
+    let body = problem::of_status(status).json();
+    let head = format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("Error"),
+        body.len()
+    );
+    Some([head.into_bytes(), body].concat().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn only_bare_errors_are_completed() {
+        let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: Mon, 01 Jan 2026 00:00:00 GMT\r\n\r\n";
+        let whole = completed(bare.as_bytes()).expect("completed");
+        let text = std::str::from_utf8(&whole).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
+        assert!(head.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"), "{head}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        assert!(body.contains("\"code\":\"too_large\"") && body.contains("\"status\":431"), "{body}");
+        for other in [
+            "",
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\n",
+            "HTTP/1.1 404 Not Found\r\ncontent-type: a/b\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\nmore",
+            "HTTP/1.1 4é",
+        ] {
+            assert_eq!(completed(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_is_cut_off() {
+        use tokio::io::AsyncReadExt;
+        let (_client, server) = tokio::io::duplex(64);
+        let error = Wire::new(server, SHORT, SHORT).read_u8().await.expect_err("cut off");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_cut_off() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut wire = Wire::new(server, SHORT, SHORT);
+        wire.write_all(&[0; 64]).await.expect("fits");
+        let started = Instant::now();
+        let reading = async {
+            // One read in time starts the clock again.
+            sleep(SHORT / 2).await;
+            client.read_exact(&mut [0; 64]).await.expect("read");
+            client
+        };
+        let (result, _client) = tokio::join!(wire.write_all(&[0; 200]), reading);
+        assert_eq!(result.expect_err("cut off").kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() >= SHORT * 3 / 2);
+    }
+}

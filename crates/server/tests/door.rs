@@ -1,0 +1,434 @@
+//! The door, from outside: the real binary, real sockets, raw bytes where clients could not misbehave enough.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_balcony-server");
+
+/// A server on its own folders and a free port; killed when it is dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    token: String,
+    folder: tempfile::TempDir,
+    stderr: PathBuf,
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BALCONY_")) {
+        command.env_remove(name);
+    }
+    for name in ["config", "data", "cache"] {
+        command.arg(format!("--{name}-dir")).arg(folder.join(name));
+    }
+    command.args(["--http-port", "0", "--https-port", "0", "--no-dht", "--no-trackers", "--no-mdns"]);
+    command
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("folder"), arguments)
+    }
+
+    fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
+        let stderr = folder.path().join("stderr");
+        let mut command = command(folder.path());
+        command.args(arguments).stdout(Stdio::piped()).stderr(std::fs::File::create(&stderr).expect("file"));
+        let mut child = command.spawn().expect("started");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let address = line.trim().strip_prefix("listening http=").unwrap_or_else(|| panic!("{line:?}: {}", read(&stderr)));
+        let address = address.parse().expect("address");
+        let token = read(&folder.path().join("data/admin-token")).trim().to_owned();
+        Self { child, address, token, folder, stderr }
+    }
+
+    fn data(&self, name: &str) -> PathBuf {
+        self.folder.path().join("data").join(name)
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        stream
+    }
+
+    /// Sends these very bytes and reads one answer.
+    fn raw(&self, bytes: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        // The server may answer and stop reading before everything is sent.
+        let _ = stream.write_all(bytes);
+        Answer::read(&mut BufReader::new(stream))
+    }
+
+    /// `GET /path` becomes a whole request with a right Host; header lines follow.
+    fn ask(&self, line: &str, headers: &[&str], body: &[u8]) -> Answer {
+        let mut head = format!("{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
+        for header in headers {
+            head.push_str(&format!("{header}\r\n"));
+        }
+        if !body.is_empty() {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        self.raw(&[head.as_bytes(), b"\r\n", body].concat())
+    }
+
+    fn authorization(&self) -> String {
+        format!("Authorization: Bearer {}", self.token)
+    }
+
+    #[cfg(unix)]
+    fn signal(&mut self, signal: nix::sys::signal::Signal) -> std::process::ExitStatus {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().expect("pid"));
+        nix::sys::signal::kill(pid, signal).expect("sent");
+        self.wait()
+    }
+
+    fn wait(&mut self) -> std::process::ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waited") {
+                return status;
+            }
+            assert!(started.elapsed() < Duration::from_secs(10), "it did not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn read(reader: &mut impl BufRead) -> Self {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a status line");
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{line:?}"));
+        let mut headers = vec![];
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).expect("a header");
+            let Some((name, value)) = line.trim_end().split_once(':') else { break };
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut answer = Self { status, headers, body: vec![] };
+        let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        answer.body = vec![0; length];
+        reader.read_exact(&mut answer.body).expect("the body");
+        answer
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Checks that this is a whole problem, and that its document and its status line agree.
+    #[track_caller]
+    fn is_problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        let document = self.json();
+        assert_eq!(document["status"], status);
+        assert_eq!(document["code"], code, "{document}");
+        assert_eq!(document["type"], format!("/problems/{code}"));
+        assert_eq!((&document["title"], &document["detail"]), (&document["error"], &document["message"]));
+        assert!(!document["title"].as_str().expect("text").is_empty() && !document["detail"].as_str().expect("text").is_empty());
+        assert_eq!(document["traceId"].as_str().expect("text").len(), 16);
+        document
+    }
+}
+
+#[test]
+fn health_needs_no_token() {
+    let server = Server::start(&[]);
+    let answer = server.ask("GET /api/health", &[], b"");
+    assert_eq!(answer.status, 200);
+    let health = answer.json();
+    assert_eq!((&health["status"], &health["version"]), (&"ok".into(), &env!("CARGO_PKG_VERSION").into()));
+    assert!(health["serverId"].as_str().expect("text").len() == 16 && health["timestamp"].as_str().expect("text").ends_with('Z'));
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(server.ask(&format!("GET {path}"), &[], b"").status, 200, "{path}");
+    }
+    let document = server.ask("GET /api/openapi.json", &["Origin: https://anyone.example"], b"");
+    assert_eq!(document.header("access-control-allow-origin"), Some("*"));
+    assert!(document.json()["paths"]["/api/health"].is_object());
+}
+
+#[test]
+fn what_does_not_exist_is_a_problem() {
+    let server = Server::start(&[]);
+    server.ask("GET /nothing/here", &[], b"").is_problem(404, "not_found");
+    server.ask("GET /api/nothing", &[&server.authorization()], b"").is_problem(404, "not_found");
+    let wrong = server.ask("DELETE /api/health", &[], b"");
+    wrong.is_problem(405, "method_not_allowed");
+    assert_eq!(wrong.header("allow"), Some("GET,HEAD"));
+    let head = server.raw(format!("HEAD /nothing HTTP/1.1\r\nHost: {}\r\n\r\n", server.address).replace("HEAD", "GET").as_bytes());
+    head.is_problem(404, "not_found");
+}
+
+#[test]
+fn nothing_of_the_api_opens_without_a_token() {
+    let server = Server::start(&[]);
+    let (good, bad) = (server.authorization(), format!("Authorization: Bearer {}", "A".repeat(43)));
+    for headers in [&[][..], &[bad.as_str()], &["Authorization: Basic eDp5"], &[&good, &good]] {
+        let answer = server.ask("GET /api/nothing", headers, b"");
+        answer.is_problem(401, "unauthenticated");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    }
+    // Admitted, as far as the router.
+    server.ask(&format!("GET /t/{}/api/nothing", server.token), &[], b"").is_problem(404, "not_found");
+    assert_eq!(server.ask(&format!("GET /t/{}/api/health", server.token), &[], b"").status, 200);
+    for path in ["/t/x/api/nothing".to_owned(), format!("/t/{}/api/nothing", "A".repeat(43)), format!("/t/{}/m/x", server.token)] {
+        server.ask(&format!("GET {path}"), &[], b"").is_problem(401, "unauthenticated");
+    }
+}
+
+#[test]
+fn the_host_has_to_be_ours_and_only_one() {
+    let server = Server::start(&[]);
+    let port = server.address.port();
+    let ask = |lines: &str| server.raw(format!("{lines}\r\n\r\n").as_bytes());
+    for host in
+        [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("LOCALHOST:{port}"), "localhost".to_owned(), "[::1]".to_owned()]
+    {
+        assert_eq!(ask(&format!("GET /healthz HTTP/1.1\r\nHost: {host}")).status, 200, "{host}");
+    }
+    assert_eq!(ask(&format!("GET http://localhost:{port}/healthz HTTP/1.1\r\nHost: localhost:{port}")).status, 200);
+    for lines in [
+        "GET /healthz HTTP/1.1\r\nHost: evil.example".to_owned(),
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost".to_owned(),
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example".to_owned(),
+        "GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost".to_owned(),
+        "GET http://localhost/healthz HTTP/1.1\r\nHost: evil.example".to_owned(),
+        "GET /healthz HTTP/1.1".to_owned(),
+        "GET /healthz HTTP/1.0".to_owned(),
+        "GET /m/ticket/master.m3u8 HTTP/1.1\r\nHost: evil.example".to_owned(),
+    ] {
+        ask(&lines).is_problem(421, "wrong_host");
+    }
+}
+
+#[test]
+fn foreign_pages_are_refused_and_own_ones_served() {
+    let server = Server::start(&["--cors-origin", "https://app.example"]);
+    let own = format!("Origin: http://{}", server.address);
+    let token = server.authorization();
+    for origin in ["Origin: https://evil.example", "Origin: null", "Origin: http://localhost:1"] {
+        server.ask("GET /api/nothing", &[&token, origin], b"").is_problem(403, "forbidden");
+        server.ask("OPTIONS /api/stream/start", &[origin, "Access-Control-Request-Method: POST"], b"").is_problem(403, "forbidden");
+        assert_eq!(server.ask("GET /api/health", &[origin], b"").status, 200);
+    }
+    for origin in [own.as_str(), "Origin: https://app.example", "Origin: tauri://localhost", "Origin: capacitor://localhost"] {
+        // Refused for want of a token, and the page may read that.
+        let answer = server.ask("GET /api/nothing", &[origin], b"");
+        answer.is_problem(401, "unauthenticated");
+        assert_eq!(answer.header("access-control-allow-origin"), origin.strip_prefix("Origin: "));
+        assert_eq!(answer.header("vary"), Some("Origin"));
+        let preflight = server.ask("OPTIONS /api/stream/start", &[origin, "Access-Control-Request-Method: POST"], b"");
+        assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, origin.strip_prefix("Origin: ")));
+        assert!(preflight.header("access-control-allow-headers").is_some_and(|names| names.contains("Authorization")));
+    }
+    let media = server.ask("GET /m/none/master.m3u8", &["Origin: https://evil.example"], b"");
+    assert_eq!((media.status, media.header("access-control-allow-origin")), (404, Some("*")));
+}
+
+#[test]
+fn requests_that_break_http_get_problems_too() {
+    let server = Server::start(&[]);
+    let host = format!("Host: {}", server.address);
+    server.raw(b"GARBAGE\r\n\r\n").is_problem(400, "bad_request");
+    server.raw(format!("GET / HTTP/1.1\r\n{host}\r\nno colon\r\n\r\n").as_bytes()).is_problem(400, "bad_request");
+    for size in [17 << 10, 120 << 10, 2 << 20] {
+        let headers = format!("GET /healthz HTTP/1.1\r\n{host}\r\nX-Big: {}\r\n\r\n", "x".repeat(size));
+        server.raw(headers.as_bytes()).is_problem(431, "too_large");
+    }
+    let many: String = (0..400).map(|n| format!("X-{n}: y\r\n")).collect();
+    server.raw(format!("GET /healthz HTTP/1.1\r\n{host}\r\n{many}\r\n").as_bytes()).is_problem(431, "too_large");
+    server.raw(format!("GET /{} HTTP/1.1\r\n{host}\r\n\r\n", "x".repeat(9 << 10)).as_bytes()).is_problem(414, "too_large");
+    let fits = format!("GET /healthz HTTP/1.1\r\n{host}\r\nX-Fits: {}\r\n\r\n", "x".repeat(15 << 10));
+    assert_eq!(server.raw(fits.as_bytes()).status, 200);
+}
+
+#[test]
+fn http2_without_tls_comes_through_the_same_door() {
+    let server = Server::start(&[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async {
+        let tcp = tokio::net::TcpStream::connect(server.address).await.expect("connected");
+        let (mut client, connection) = h2::client::handshake(tcp).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let host = server.address.to_string();
+        let big = "x".repeat(20 << 10);
+        let table = [
+            (host.as_str(), "/api/health", "", 200, None),
+            (&host, "/api/nothing", "", 401, Some("unauthenticated")),
+            (&host, "/api/health", &big, 431, Some("too_large")),
+            ("evil.example", "/api/health", "", 421, Some("wrong_host")),
+        ];
+        for (authority, path, header, status, code) in table {
+            let uri = format!("http://{authority}{path}");
+            let request = http::Request::get(uri).header("x-big", header).body(()).expect("request");
+            let (answer, _) = client.send_request(request, true).expect("sent");
+            let answer = answer.await.expect("answered");
+            assert_eq!(answer.status().as_u16(), status, "{authority}{path}");
+            let document: Value = serde_json::from_slice(&answer.into_body().data().await.expect("a body").expect("data")).expect("JSON");
+            assert_eq!(document["code"].as_str(), code);
+        }
+    });
+}
+
+#[test]
+fn a_connection_is_kept_for_many_requests() {
+    let server = Server::start(&[]);
+    let mut reader = BufReader::new(server.connect());
+    for _ in 0..3 {
+        write!(reader.get_mut(), "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        assert_eq!(Answer::read(&mut reader).status, 200);
+        write!(reader.get_mut(), "GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        Answer::read(&mut reader).is_problem(404, "not_found");
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::create_dir(folder.path().join("config")).expect("made");
+    std::fs::write(folder.path().join("config/config.toml"), "colour = \"red\"\nexpire-after = \"soon\"\n").expect("written");
+    let mut command = command(folder.path());
+    command.args(["--wat", "--stall-timeout", "5"]).env("BALCONY_NOPE", "1").env("BALCONY_QUEUE_LENGTH", "many");
+    let output = command.output().expect("run");
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).expect("text");
+    let expected = ["--wat", "BALCONY_NOPE", "colour", "--expire-after", "--stall-timeout", "--queue-length"];
+    assert_eq!(text.lines().count(), expected.len(), "{text}");
+    for name in expected {
+        assert_eq!(text.lines().filter(|line| line.contains(name) && line.ends_with('.')).count(), 1, "{name}: {text}");
+    }
+    assert!(!folder.path().join("data").exists(), "it did not start");
+}
+
+#[test]
+fn the_api_document_is_printed() {
+    let output = Command::new(BINARY).arg("openapi").output().expect("run");
+    let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(output.status.success() && document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+    assert!(document["components"]["schemas"]["Problem"].is_object());
+}
+
+#[cfg(unix)]
+mod life {
+    use super::*;
+    use nix::sys::signal::Signal;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap_or_else(|error| panic!("{path:?}: {error}")).permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn run_json_tells_where_we_are_and_secrets_are_for_us_only() {
+        let server = Server::start(&[]);
+        let run: Value = serde_json::from_str(&read(&server.data("run.json"))).expect("JSON");
+        assert_eq!(run["pid"], server.child.id());
+        assert_eq!(run["http"], server.address.to_string());
+        assert!(run.as_object().expect("object").contains_key("https") && run["https"].is_null());
+        let token_file = PathBuf::from(run["adminTokenFile"].as_str().expect("text"));
+        assert_eq!(read(&token_file).trim(), server.token);
+        assert!(token_file.is_absolute() && server.token.len() == 43);
+        assert_eq!(mode(&server.data("")), 0o700);
+        for name in ["admin-token", "ticket-key", "balcony.sqlite", "balcony.sqlite-wal", "lock", "run.json", "logs/balcony.log"] {
+            assert_eq!(mode(&server.data(name)), 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_signal_stops_in_order() {
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            let mut server = Server::start(&[]);
+            // An idle connection does not hold it up.
+            let mut idle = BufReader::new(server.connect());
+            write!(idle.get_mut(), "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+            assert_eq!(Answer::read(&mut idle).status, 200);
+            let started = Instant::now();
+            assert_eq!(server.signal(signal).code(), Some(0), "{}", read(&server.stderr));
+            assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+            assert!(!server.data("run.json").exists());
+            assert!(read(&server.data("logs/balcony.log")).contains("stopped"));
+        }
+    }
+
+    #[test]
+    fn the_second_server_is_refused_with_the_pid_of_the_first() {
+        let server = Server::start(&[]);
+        let second = command(server.folder.path()).output().expect("run");
+        let text = String::from_utf8(second.stderr).expect("text");
+        assert_eq!(second.status.code(), Some(1));
+        assert!(text.contains(&format!("pid {}", server.child.id())), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        // The first is not disturbed.
+        assert!(server.data("run.json").exists());
+        assert_eq!(server.ask("GET /healthz", &[], b"").status, 200);
+    }
+
+    #[test]
+    fn after_a_kill_it_starts_again_as_the_same_server() {
+        let mut server = Server::start(&[]);
+        let id = server.ask("GET /api/health", &[], b"").json()["serverId"].clone();
+        let token = server.token.clone();
+        assert!(read(&server.stderr).contains("This is your own server."), "the notice of the first start");
+        assert_eq!(server.signal(Signal::SIGKILL).code(), None);
+        let folder = std::mem::replace(&mut server.folder, tempfile::tempdir().expect("folder"));
+        let again = Server::start_in(folder, &[]);
+        assert_eq!(again.ask("GET /api/health", &[], b"").json()["serverId"], id);
+        assert_eq!(again.token, token);
+        assert!(!read(&again.stderr).contains("This is your own server."), "the notice comes once");
+    }
+
+    #[test]
+    fn a_damaged_database_is_said_in_a_sentence() {
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::create_dir(folder.path().join("data")).expect("made");
+        std::fs::write(folder.path().join("data/balcony.sqlite"), "rubbish ".repeat(2000)).expect("written");
+        let output = command(folder.path()).output().expect("run");
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text.contains("balcony.sqlite is damaged") && text.lines().count() == 1, "{text}");
+    }
+
+    #[test]
+    fn no_token_reaches_the_log() {
+        let mut server = Server::start(&["--log", "trace"]);
+        for line in [format!("GET /t/{}/api/nothing", server.token), "GET /api/nothing".to_owned(), "GET /api/health".to_owned()] {
+            server.ask(&line, &[&server.authorization()], b"");
+        }
+        server.signal(Signal::SIGTERM);
+        let log = read(&server.data("logs/balcony.log")) + &read(&server.stderr);
+        assert!(log.contains("/api/health"), "routes are logged");
+        assert!(!log.contains(&server.token));
+    }
+}
