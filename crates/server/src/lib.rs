@@ -8,6 +8,8 @@ pub mod config;
 pub mod data_dir;
 pub mod http;
 pub mod logging;
+pub mod source;
 pub mod store;
 pub mod tasks;
+pub mod torrent;
 pub mod trust;

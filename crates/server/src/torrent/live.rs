@@ -1,0 +1,758 @@
+//! One torrent: its files, its readers, and the task that steers what is fetched next.
+//!
+//! Metadata is known and checked before a [`Torrent`] exists. Nothing is downloaded until a film of it is asked for.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
+use std::io::SeekFrom;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use balcony_media::magnet::InfoHash;
+use librqbit::api::TorrentIdOrHash;
+use librqbit::dht::Id20;
+use librqbit::storage::StorageFactoryExt;
+use librqbit::{AddTorrent, AddTorrentOptions, Api, ManagedTorrent, PeerConnectionOptions, Session, TorrentStatsState};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncSeek;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, info, warn};
+
+use super::disk::{Disk, DiskFactory};
+use super::metainfo::{FileEntry, Metainfo};
+use super::peers::PeerBook;
+use super::wants::{Place, ReaderCount, Want, Wants};
+use super::{TorrentError, text_of};
+use crate::source::{Refocus, Source, SourceError};
+
+/// librqbit wakes nobody when a torrent fails or is deleted: so often its state is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// So often the record of verified pieces is written while pieces come.
+const RECORD_EVERY: Duration = Duration::from_secs(1);
+/// Two refocuses that drop the connections lie so far apart at least.
+const REFOCUS_GAP: Duration = Duration::from_secs(2);
+/// Dialling all peers again costs about this much; requests in flight that are served sooner are let come.
+const DIALLING_COSTS: Duration = Duration::from_millis(150);
+/// Readers wait and no peer is connected: after so long all are dialled again, and then after half as long again, up to the last.
+const REDIAL: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_secs(10));
+/// Bytes of one request to a peer.
+const REQUEST: u64 = 16 << 10;
+
+/// A call for a new focus: where, for how many viewers, and to whom to say what was done.
+type RefocusCall = (Place, usize, oneshot::Sender<Refocus>);
+
+/// What all torrents of a session share.
+pub(super) struct Shared {
+    pub(super) session: Arc<Session>,
+    pub(super) api: Api,
+    pub(super) count: ReaderCount,
+    pub(super) request_window: usize,
+    pub(super) rendezvous: String,
+    pub(super) reserve: u64,
+    pub(super) budget: u64,
+    pub(super) bitfields: std::path::PathBuf,
+    pub(super) end: CancellationToken,
+}
+
+/// A torrent whose metadata is known. Clones are cheap and mean the same torrent.
+#[derive(Clone)]
+pub struct Torrent(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    shared: Arc<Shared>,
+    pub(super) info_hash: InfoHash,
+    metainfo: Metainfo,
+    disk: Arc<Disk>,
+    pub(super) book: Arc<PeerBook>,
+    wants: Arc<Wants>,
+    origin: Mutex<Origin>,
+    running: Mutex<Running>,
+    refocus: mpsc::Sender<RefocusCall>,
+    refocus_inbox: Mutex<Option<mpsc::Receiver<RefocusCall>>>,
+    selection_changed: Notify,
+    end: CancellationToken,
+    _end_with_me: DropGuard,
+}
+
+/// Where the torrent was heard of.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Origin {
+    pub(super) trackers: Vec<String>,
+    pub(super) peers: Vec<SocketAddr>,
+}
+
+#[derive(Default)]
+struct Running {
+    selected: BTreeSet<usize>,
+    started: bool,
+    handle: Option<Arc<ManagedTorrent>>,
+    /// Bytes that were uploaded before the last time the peers were dialled again.
+    uploaded: u64,
+}
+
+/// What must be kept so that a torrent goes on after a restart. The bytes and the metadata lie in the data folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptTorrent {
+    /// Which torrent.
+    pub info_hash: InfoHash,
+    /// Trackers, as the magnet named them.
+    pub trackers: Vec<String>,
+    /// Peers, as the magnet named them.
+    pub peers: Vec<SocketAddr>,
+    /// Numbers of the files that are being fetched.
+    pub selected: Vec<usize>,
+}
+
+/// How a torrent is doing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TorrentStats {
+    /// Verified bytes of the file that was asked about.
+    pub downloaded: u64,
+    /// Bytes of that file.
+    pub total: u64,
+    /// Bytes per second, of the whole torrent.
+    pub download_speed: u64,
+    /// Bytes per second, of the whole torrent.
+    pub upload_speed: u64,
+    /// Bytes uploaded since the start of the program.
+    pub uploaded: u64,
+    /// Peers that are connected or being dialled.
+    pub peers: usize,
+    /// Peers that answer.
+    pub live: usize,
+    /// Peers that are known.
+    pub seen: usize,
+    /// What it does.
+    pub state: TorrentState,
+    /// Why it has stopped, in `state` [`TorrentState::Failed`].
+    pub error: Option<SourceError>,
+}
+
+/// What a torrent does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TorrentState {
+    /// No film of it was asked for yet, or all were released.
+    Idle,
+    /// What lies on the disk is being checked.
+    Checking,
+    /// It fetches, or has all.
+    Live,
+    /// It has stopped with an error.
+    Failed,
+    /// It was removed.
+    Gone,
+}
+
+impl std::fmt::Debug for Torrent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Torrent").field(&self.0.info_hash).finish()
+    }
+}
+
+impl Torrent {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        info_hash: InfoHash,
+        metainfo: Metainfo,
+        folder: std::path::PathBuf,
+        book: Arc<PeerBook>,
+        origin: Origin,
+    ) -> Self {
+        let (refocus, refocus_inbox) = mpsc::channel(16);
+        let end = shared.end.child_token();
+        Self(Arc::new(Inner {
+            disk: Disk::new(folder, &metainfo, shared.reserve),
+            shared,
+            info_hash,
+            metainfo,
+            book,
+            wants: Arc::default(),
+            origin: Mutex::new(origin),
+            running: Mutex::default(),
+            refocus,
+            refocus_inbox: Mutex::new(Some(refocus_inbox)),
+            selection_changed: Notify::new(),
+            _end_with_me: end.clone().drop_guard(),
+            end,
+        }))
+    }
+
+    /// Which torrent.
+    pub fn info_hash(&self) -> InfoHash {
+        self.0.info_hash
+    }
+
+    /// The name that the torrent gives itself.
+    pub fn name(&self) -> Option<&str> {
+        self.0.metainfo.name.as_deref()
+    }
+
+    /// Bytes of all files together.
+    pub fn total(&self) -> u64 {
+        self.0.metainfo.total
+    }
+
+    /// All files, in the torrent's order.
+    pub fn files(&self) -> &[FileEntry] {
+        &self.0.metainfo.files
+    }
+
+    /// What the store must keep of it.
+    pub fn kept(&self) -> KeptTorrent {
+        let origin = self.0.origin.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let selected = self.0.running().selected.iter().copied().collect();
+        KeptTorrent { info_hash: self.0.info_hash, trackers: origin.trackers, peers: origin.peers, selected }
+    }
+
+    /// Begins (or goes on) to fetch a file and gives it to read from; its head and tail come first. Other files that are being
+    /// fetched go on.
+    pub async fn film(&self, index: usize) -> Result<Source, TorrentError> {
+        let Some(entry) = self.0.metainfo.files.get(index) else { return Err(TorrentError::NothingPlayable) };
+        if let Some(fault) = self.0.disk.fault() {
+            return Err(fault.into());
+        }
+        self.0.make_room(index, entry.length)?;
+        let start = {
+            let mut running = self.0.running();
+            running.selected.insert(index);
+            !std::mem::replace(&mut running.started, true)
+        };
+        if start {
+            // A task of its own: whoever asked may go away, and the torrent must not be half begun.
+            let inner = self.0.clone();
+            let begun = tokio::spawn(async move { inner.start().await }).await;
+            let begun = begun.unwrap_or_else(|_| Err(TorrentError::Failed("the torrent engine stumbled over this torrent".into())));
+            if let Err(error) = begun {
+                self.0.running().started = false;
+                return Err(error);
+            }
+        }
+        self.0.selection_changed.notify_one();
+        Ok(Source::torrent(FilmFile { inner: self.0.clone(), index }))
+    }
+
+    /// Stops fetching a file (what is here of it stays until the torrent is removed). The last one stops the torrent.
+    pub fn release(&self, index: usize) {
+        self.0.running().selected.remove(&index);
+        self.0.selection_changed.notify_one();
+    }
+
+    /// How it is doing; `index` is the file whose bytes are counted.
+    pub fn stats(&self, index: usize) -> TorrentStats {
+        let total = self.0.metainfo.files.get(index).map_or(0, |file| file.length);
+        let mut stats = TorrentStats {
+            downloaded: self.0.disk.verified_bytes(index),
+            total,
+            download_speed: 0,
+            upload_speed: 0,
+            uploaded: 0,
+            peers: 0,
+            live: 0,
+            seen: *self.0.book.count().borrow(),
+            state: TorrentState::Idle,
+            error: self.0.disk.fault(),
+        };
+        let (handle, uploaded) = {
+            let running = self.0.running();
+            (running.handle.clone(), running.uploaded)
+        };
+        stats.uploaded = uploaded;
+        if let Some(handle) = handle {
+            let seen = handle.stats();
+            stats.uploaded += seen.uploaded_bytes;
+            stats.state = match seen.state {
+                TorrentStatsState::Initializing { .. } => TorrentState::Checking,
+                TorrentStatsState::Live => TorrentState::Live,
+                TorrentStatsState::Paused => TorrentState::Idle,
+                TorrentStatsState::Error => TorrentState::Failed,
+            };
+            if let Some(live) = seen.live {
+                stats.download_speed = bytes_per_second(live.download_speed.mbps);
+                stats.upload_speed = bytes_per_second(live.upload_speed.mbps);
+                let peers = live.snapshot.peer_stats;
+                stats.live = peers.live as usize;
+                stats.peers = (peers.live + peers.connecting) as usize;
+                stats.seen = stats.seen.max(peers.seen as usize);
+            }
+        }
+        match stats.error {
+            Some(SourceError::Gone) => stats.state = TorrentState::Gone,
+            Some(_) => stats.state = TorrentState::Failed,
+            None => {}
+        }
+        stats
+    }
+
+    /// Adds what another magnet knows about the same torrent.
+    pub(super) fn heard_of(&self, origin: &Origin) {
+        self.0.book.add(origin.peers.iter().copied());
+        let mut held = self.0.origin.lock().unwrap_or_else(PoisonError::into_inner);
+        for tracker in &origin.trackers {
+            if !held.trackers.contains(tracker) {
+                held.trackers.push(tracker.clone());
+            }
+        }
+        for peer in &origin.peers {
+            if !held.peers.contains(peer) {
+                held.peers.push(*peer);
+            }
+        }
+    }
+
+    /// Whether it has stopped with an error, so that it must be taken up anew.
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.disk.fault().is_some()
+    }
+
+    /// Ends it: whoever reads is told, librqbit lets go of it. The files stay.
+    pub(super) async fn close(&self, fault: SourceError) {
+        self.0.disk.fail(fault);
+        self.0.end.cancel();
+        let handle = self.0.running().handle.take();
+        if handle.is_some() {
+            let id = TorrentIdOrHash::Hash(Id20::new(self.0.info_hash.0));
+            if let Err(error) = self.0.shared.session.delete(id, false).await {
+                debug!(%error, "a torrent was gone already");
+            }
+        }
+    }
+
+    /// Brings bytes and record to the disk, so that the next start trusts them whatever happens to the machine.
+    pub(super) fn sync(&self) {
+        if let Err(error) = self.0.disk.record(true) {
+            warn!(%error, "the record of verified pieces could not be written");
+        }
+    }
+}
+
+fn bytes_per_second(mebibytes: f64) -> u64 {
+    // Not negative and far below 2^53; `as` saturates.
+    (mebibytes * 1_048_576.0) as u64
+}
+
+impl Inner {
+    fn running(&self) -> std::sync::MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the rest of the file fits: into the budget, and into the free space without the reserve.
+    fn make_room(&self, index: usize, length: u64) -> Result<(), TorrentError> {
+        std::fs::create_dir_all(self.disk.folder()).map_err(|error| TorrentError::Failed(text_of(error.kind())))?;
+        let needed = length.saturating_sub(self.disk.verified_bytes(index));
+        if length > self.shared.budget {
+            return Err(TorrentError::NoSpace { needed: length, free: self.shared.budget });
+        }
+        let free = fs4::available_space(self.disk.folder()).map_err(|error| TorrentError::Failed(text_of(error.kind())))?;
+        let free = free.saturating_sub(self.shared.reserve);
+        let already_fetching = self.running().selected.contains(&index);
+        if needed > free && !already_fetching {
+            return Err(TorrentError::NoSpace { needed, free });
+        }
+        Ok(())
+    }
+
+    /// Hands the torrent to librqbit and starts the steering task.
+    async fn start(self: Arc<Self>) -> Result<(), TorrentError> {
+        self.lay_out_bitfield()?;
+        let options = AddTorrentOptions {
+            only_files: Some(self.running().selected.iter().copied().collect()),
+            overwrite: true,
+            output_folder: Some(self.disk.folder().to_string_lossy().into_owned()),
+            peer_opts: Some(PeerConnectionOptions { max_request_window: Some(self.shared.request_window), ..Default::default() }),
+            initial_peers: Some(self.book.all()),
+            storage_factory: Some(DiskFactory(self.disk.clone()).boxed()),
+            trackers: Some(vec![self.shared.rendezvous.clone()]),
+            ..Default::default()
+        };
+        let add = AddTorrent::from_bytes(self.metainfo.bytes.clone());
+        let added = self.shared.session.add_torrent(add, Some(options)).await;
+        let handle = added.map_err(|error| TorrentError::Failed(text_of(error)))?.into_handle();
+        let handle = handle.ok_or_else(|| TorrentError::Failed("the torrent engine did not take the torrent".into()))?;
+        self.running().handle = Some(handle.clone());
+        let inbox = self.refocus_inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(inbox) = inbox {
+            let steering = Steering::new(&self, handle, inbox);
+            tokio::spawn(self.end.clone().run_until_cancelled_owned(steering.run()));
+        }
+        Ok(())
+    }
+
+    /// Puts down the bitfield from which librqbit resumes; without one it hashes all that lies there.
+    fn lay_out_bitfield(&self) -> Result<(), TorrentError> {
+        let path = self.shared.bitfields.join(format!("{}.bitv", self.info_hash));
+        let laid = match self.disk.recorded() {
+            Some(bits) => std::fs::write(&path, bits),
+            None => match std::fs::remove_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            },
+        };
+        laid.map_err(|error| TorrentError::Failed(text_of(error.kind())))
+    }
+}
+
+/// A stream of librqbit. It stands for a priority: it is moved, and never read from.
+struct OpenStream {
+    place: Place,
+    stream: Box<dyn AsyncSeek + Send + Sync + Unpin>,
+}
+
+impl OpenStream {
+    fn move_to(&mut self, place: Place) -> bool {
+        self.place = place;
+        Pin::new(&mut self.stream).start_seek(SeekFrom::Start(place.1)).is_ok()
+    }
+}
+
+/// The task of one torrent: keeps librqbit's streams where the readers are, and looks after its health.
+struct Steering {
+    shared: Arc<Shared>,
+    info_hash: InfoHash,
+    inner: std::sync::Weak<Inner>,
+    wants: Arc<Wants>,
+    disk: Arc<Disk>,
+    book: Arc<PeerBook>,
+    handle: Arc<ManagedTorrent>,
+    inbox: mpsc::Receiver<RefocusCall>,
+    streams: Vec<OpenStream>,
+    applied: BTreeSet<usize>,
+    last_refocus: Option<Instant>,
+    redial_after: Duration,
+    last_redial: Instant,
+    recorded: (u64, Instant),
+}
+
+impl Steering {
+    fn new(inner: &Arc<Inner>, handle: Arc<ManagedTorrent>, inbox: mpsc::Receiver<(Place, usize, oneshot::Sender<Refocus>)>) -> Self {
+        Self {
+            shared: inner.shared.clone(),
+            info_hash: inner.info_hash,
+            inner: Arc::downgrade(inner),
+            wants: inner.wants.clone(),
+            disk: inner.disk.clone(),
+            book: inner.book.clone(),
+            handle,
+            inbox,
+            streams: Vec::new(),
+            applied: inner.running().selected.clone(),
+            last_refocus: None,
+            redial_after: REDIAL.0,
+            last_redial: Instant::now(),
+            recorded: (0, Instant::now()),
+        }
+    }
+
+    async fn run(mut self) {
+        if !self.settle().await {
+            return;
+        }
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let until = self.steer().await;
+            let inner = self.inner.clone();
+            let selection = async {
+                match inner.upgrade() {
+                    Some(inner) => inner.selection_changed.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.wants.changed() => {}
+                () = wait_until(until) => {}
+                () = selection => self.apply_selection().await,
+                Some((place, viewers, answer)) = self.inbox.recv() => {
+                    let done = self.refocus(place, viewers).await;
+                    let _ = answer.send(done);
+                }
+                _ = look.tick() => {
+                    if !self.look().await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until librqbit has checked what lies on the disk, and takes its result over.
+    async fn settle(&self) -> bool {
+        if let Err(error) = self.handle.wait_until_initialized().await {
+            self.disk.fail(SourceError::Failed(text_of(error)));
+            return false;
+        }
+        // Twice: the first answer may be older than a piece that came meanwhile, the second only adds.
+        for _ in 0..2 {
+            match self.shared.api.api_dump_haves(TorrentIdOrHash::Hash(Id20::new(self.info_hash.0))) {
+                Ok((bits, _)) => self.disk.settle(bits.as_raw_slice()),
+                Err(error) => {
+                    self.disk.fail(SourceError::Failed(text_of(error)));
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Makes librqbit's streams those that the readers want. Gives the time at which that must be done again.
+    async fn steer(&mut self) -> Option<Instant> {
+        let desired = self.wants.desired(Instant::now(), self.disk.piece_len());
+        let mut missing: BTreeSet<Place> = desired.places.into_iter().collect();
+        let held = std::mem::take(&mut self.streams);
+        let (kept, mut free): (Vec<_>, Vec<_>) = held.into_iter().partition(|open| missing.remove(&open.place));
+        self.streams = kept;
+        for place in missing {
+            // Moving one is cheaper: opening makes librqbit look at all its peers.
+            let moved = free.iter().position(|open| open.place.0 == place.0).map(|index| free.swap_remove(index));
+            let open = match moved {
+                Some(mut open) => open.move_to(place).then_some(open),
+                None => self.open(place).await,
+            };
+            self.streams.extend(open);
+        }
+        desired.until
+    }
+
+    async fn open(&self, place: Place) -> Option<OpenStream> {
+        let opened = tokio::time::timeout(LOOK_EVERY, self.handle.clone().stream(place.0)).await;
+        match opened {
+            Ok(Ok(stream)) => {
+                let mut open = OpenStream { place, stream: Box::new(stream) };
+                open.move_to(place).then_some(open)
+            }
+            Ok(Err(error)) => {
+                debug!(%error, "a stream could not be opened");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn apply_selection(&mut self) {
+        let Some(inner) = self.inner.upgrade() else { return };
+        let selected = inner.running().selected.clone();
+        drop(inner);
+        if selected == self.applied {
+            return;
+        }
+        if selected.is_empty() {
+            if let Err(error) = self.shared.session.pause(&self.handle).await {
+                debug!(%error, "a torrent could not be paused");
+            }
+        } else {
+            let files: HashSet<usize> = selected.iter().copied().collect();
+            if let Err(error) = self.shared.session.update_only_files(&self.handle, &files).await {
+                warn!(%error, "the selected files could not be changed");
+            }
+            if self.applied.is_empty()
+                && let Err(error) = self.shared.session.unpause(&self.handle).await
+            {
+                warn!(%error, "a torrent could not be taken up again");
+            }
+        }
+        self.applied = selected;
+    }
+
+    async fn refocus(&mut self, place: Place, viewers: usize) -> Refocus {
+        let now = Instant::now();
+        if viewers > 1 {
+            return Refocus::Prioritised;
+        }
+        self.wants.focus(place, now);
+        self.steer().await;
+        if self.last_refocus.is_some_and(|last| now - last < REFOCUS_GAP) {
+            return Refocus::Prioritised;
+        }
+        match self.in_flight_lasts() {
+            None => Refocus::NotNeeded,
+            Some(lasts) if lasts <= DIALLING_COSTS => Refocus::Prioritised,
+            Some(lasts) => {
+                self.last_refocus = Some(now);
+                let done = self.redial().await;
+                debug!(?lasts, done, took = ?now.elapsed(), "refocus");
+                if done { Refocus::Cancelled } else { Refocus::Prioritised }
+            }
+        }
+    }
+
+    /// How long what has been asked of the peers will keep the line busy. `None` when nothing comes.
+    fn in_flight_lasts(&self) -> Option<Duration> {
+        let live = self.handle.stats().live?;
+        let speed = bytes_per_second(live.download_speed.mbps);
+        let peers = u64::from(live.snapshot.peer_stats.live);
+        if speed == 0 || peers == 0 {
+            return None;
+        }
+        // A peer is asked for whole pieces, and for no more than the window at once: what is left of the piece comes after it.
+        let window = self.shared.request_window as u64 * REQUEST;
+        let asked = peers * window.max(self.disk.piece_len());
+        Some(Duration::from_secs_f64(asked as f64 / speed as f64))
+    }
+
+    /// Drops all connections and dials all known peers again; streams stay.
+    async fn redial(&mut self) -> bool {
+        self.last_redial = Instant::now();
+        self.learn_live_peers();
+        if let Some(inner) = self.inner.upgrade() {
+            inner.running().uploaded += self.handle.stats().uploaded_bytes;
+        }
+        let paused = self.shared.session.pause(&self.handle).await;
+        let unpaused = self.shared.session.unpause(&self.handle).await;
+        if let Err(error) = paused.and(unpaused) {
+            debug!(%error, "peers could not be dialled again");
+            return false;
+        }
+        true
+    }
+
+    /// Peers that librqbit found by itself (PEX) are forgotten by a pause, but not by us.
+    fn learn_live_peers(&self) {
+        if let Some(live) = self.handle.live() {
+            let peers = live.per_peer_stats_snapshot(Default::default()).peers;
+            self.book.add(peers.keys().filter_map(|address| address.parse().ok()));
+        }
+    }
+
+    /// The regular look: has it failed, is anybody connected, is there something to record? False ends the task.
+    async fn look(&mut self) -> bool {
+        let stats = self.handle.stats();
+        if matches!(stats.state, TorrentStatsState::Error) {
+            let text = stats.error.unwrap_or_else(|| "unknown".into());
+            warn!(torrent = %self.info_hash, error = %text, "a torrent has failed");
+            self.disk.fail(SourceError::Failed(text_of(text)));
+            return false;
+        }
+        self.redial_when_alone(stats.live.map(|live| live.snapshot.peer_stats.live)).await;
+        self.record().await;
+        true
+    }
+
+    /// librqbit dials a peer that was lost once again after ten seconds and more; a person who waits for a picture is not so patient.
+    async fn redial_when_alone(&mut self, live: Option<u32>) {
+        let now = Instant::now();
+        let waiting = self.wants.desired(now, self.disk.piece_len()).waiting_since;
+        if live != Some(0) {
+            self.redial_after = REDIAL.0;
+            return;
+        }
+        let alone_for = waiting.map(|since| now - since.max(self.last_redial));
+        if alone_for.is_some_and(|alone| alone >= self.redial_after) && *self.book.count().borrow() > 0 {
+            info!(torrent = %self.info_hash, "nobody is connected: dialling all known peers again");
+            self.redial_after = (self.redial_after * 3 / 2).min(REDIAL.1);
+            self.redial().await;
+        }
+    }
+
+    async fn record(&mut self) {
+        let changes = *self.disk.changes().borrow();
+        if changes == self.recorded.0 || self.recorded.1.elapsed() < RECORD_EVERY {
+            return;
+        }
+        self.recorded = (changes, Instant::now());
+        self.learn_live_peers();
+        let disk = self.disk.clone();
+        let recorded = tokio::task::spawn_blocking(move || disk.record(false)).await;
+        if let Ok(Err(error)) = recorded {
+            warn!(%error, "the record of verified pieces could not be written");
+        }
+    }
+}
+
+async fn wait_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A file of a torrent, as [`Source`] sees it.
+pub(crate) struct FilmFile {
+    inner: Arc<Inner>,
+    index: usize,
+}
+
+impl FilmFile {
+    fn entry(&self) -> Option<&FileEntry> {
+        self.inner.metainfo.files.get(self.index)
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.entry().map_or(0, |entry| entry.length)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.entry().map_or("", FileEntry::name)
+    }
+
+    pub(crate) fn piece_len(&self) -> u64 {
+        self.inner.disk.piece_len()
+    }
+
+    pub(crate) fn available(&self, range: &Range<u64>) -> bool {
+        range.end <= self.len() && self.first_missing(range).is_none()
+    }
+
+    pub(crate) fn first_missing(&self, range: &Range<u64>) -> Option<u64> {
+        self.inner.disk.first_missing(self.index, range)
+    }
+
+    pub(crate) fn open(&self) -> Result<Arc<File>, SourceError> {
+        if let Some(SourceError::Gone) = self.inner.disk.fault() {
+            return Err(SourceError::Gone);
+        }
+        self.inner.disk.open(self.index).map_err(|error| SourceError::Io(error.kind()))
+    }
+
+    pub(crate) fn look_ahead(&self, offset: u64) -> Result<Want, SourceError> {
+        Want::new(&self.inner.wants, &self.inner.shared.count, (self.index, offset))
+    }
+
+    /// Waits until the range is verified; `want` is the reader's own, or one is made for the time of waiting.
+    pub(crate) async fn wait(&self, range: &Range<u64>, want: Option<&Want>) -> Result<(), SourceError> {
+        let mut changes = self.inner.disk.changes();
+        let Some(mut missing) = self.first_missing(range) else { return self.not_gone() };
+        let own = match want {
+            Some(_) => None,
+            None => Some(self.look_ahead(missing)?),
+        };
+        let waiting = want.or(own.as_ref()).map(|want| want.waiting(missing));
+        loop {
+            changes.mark_unchanged();
+            match self.first_missing(range) {
+                None => return self.not_gone(),
+                Some(now_missing) if now_missing != missing => {
+                    missing = now_missing;
+                    waiting.iter().for_each(|waiting| waiting.move_to(missing));
+                }
+                Some(_) => {}
+            }
+            if let Some(fault) = self.inner.disk.fault() {
+                return Err(fault);
+            }
+            // The look at the state every half second is the steering task's; should that have ended, nobody else would tell.
+            let _ = tokio::time::timeout(LOOK_EVERY, changes.changed()).await;
+            if self.inner.end.is_cancelled() && self.inner.disk.fault().is_none() {
+                return Err(SourceError::Gone);
+            }
+        }
+    }
+
+    fn not_gone(&self) -> Result<(), SourceError> {
+        self.inner.disk.fault().filter(|fault| *fault == SourceError::Gone).map_or(Ok(()), Err)
+    }
+
+    pub(crate) async fn refocus(&self, offset: u64, viewers: usize) -> Refocus {
+        let end = offset.saturating_add(self.piece_len()).min(self.len());
+        if offset >= end || self.first_missing(&(offset..end)).is_none() {
+            return Refocus::NotNeeded;
+        }
+        let (answer, done) = oneshot::channel();
+        if self.inner.refocus.send(((self.index, offset), viewers, answer)).await.is_err() {
+            return Refocus::Prioritised;
+        }
+        tokio::time::timeout(Duration::from_secs(2), done).await.ok().and_then(Result::ok).unwrap_or(Refocus::Prioritised)
+    }
+}

@@ -1,0 +1,585 @@
+//! Torrents: from a magnet to files that can be read while they come. The only folder that names librqbit.
+//!
+//! One librqbit session fetches. A second one, the scout, has no sources of its own and only reads metadata from peers that we name:
+//! so every address that is dialled has passed [`peers::Admission`], and what a torrent says about itself is distrusted
+//! ([`metainfo`]) before anything of it is written. Metadata is kept by info hash: the second start of a torrent asks nobody for it.
+
+mod disk;
+mod live;
+mod metainfo;
+mod peers;
+mod rendezvous;
+mod scout;
+mod seed;
+mod wants;
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use balcony_media::magnet::{InfoHash, Magnet};
+use bytes::Bytes;
+use librqbit::dht::{DhtPersistenceConfig, Id20};
+use librqbit::{Api, ConnectionOptions, DhtSessionConfig, PeerConnectionOptions, Session, SessionOptions, SessionPersistenceConfig};
+use librqbit_tracker_comms::UdpTrackerClient;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+pub(crate) use self::live::FilmFile;
+pub use self::live::{KeptTorrent, Torrent, TorrentState, TorrentStats};
+use self::live::{Origin, Shared};
+use self::metainfo::Metainfo;
+pub use self::metainfo::{FileEntry, choose_film};
+use self::peers::{Admission, Finder, PeerBook, PublicNames};
+use self::rendezvous::Rendezvous;
+pub use self::seed::Seed;
+pub(crate) use self::wants::Want;
+use crate::source::SourceError;
+
+/// A peer that does not answer the telephone within this time is given up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A peer that says nothing for so long is given up.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The port that is announced when nothing listens: trackers do not work with none.
+const DEFAULT_PORT: u16 = 4240;
+/// Requests of 16 KiB that a peer may be asked for at once.
+const REQUEST_WINDOW: usize = 64;
+
+/// What the torrent engine needs to know.
+#[derive(Debug, Clone)]
+pub struct TorrentConfig {
+    /// Folder for everything that it writes.
+    pub data_dir: PathBuf,
+    /// Peers of every torrent. They may be private.
+    pub peers: Vec<SocketAddr>,
+    /// Whether torrents may talk to private and loopback addresses.
+    pub allow_private_peers: bool,
+    /// Whether to look for peers in the DHT.
+    pub dht: bool,
+    /// Whether to ask trackers.
+    pub trackers: bool,
+    /// How long to look for somebody who has a torrent's metadata.
+    pub metadata_timeout: Duration,
+    /// Free space on the disk that is never touched, in bytes.
+    pub reserve_bytes: u64,
+    /// Most bytes that a film may have.
+    pub budget_bytes: u64,
+    /// Where other peers can reach us; `None` to dial only.
+    pub listen: Option<SocketAddr>,
+    /// Requests of 16 KiB that a peer may be asked for at once. More is faster on long lines, fewer makes seeks quicker.
+    pub request_window: usize,
+}
+
+impl TorrentConfig {
+    /// The contract's defaults.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            peers: Vec::new(),
+            allow_private_peers: false,
+            dht: true,
+            trackers: true,
+            metadata_timeout: Duration::from_secs(120),
+            reserve_bytes: 2 << 30,
+            budget_bytes: u64::MAX,
+            listen: None,
+            request_window: REQUEST_WINDOW,
+        }
+    }
+}
+
+/// Why a torrent cannot be streamed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TorrentError {
+    /// Nobody gave the metadata in time.
+    #[error("nobody was found who has this torrent (asked {asked} peers)")]
+    NoPeers {
+        /// How many peers were asked.
+        asked: usize,
+    },
+    /// The metadata is a trap or nonsense. A sentence for people.
+    #[error("{0}")]
+    Unsafe(String),
+    /// It does not fit.
+    #[error("the film needs {needed} bytes, and {free} are free")]
+    NoSpace {
+        /// Bytes that are still to be written.
+        needed: u64,
+        /// Bytes that may be written.
+        free: u64,
+    },
+    /// There is no film in it, or not under this number.
+    #[error("there is no film in this torrent")]
+    NothingPlayable,
+    /// It was removed in the meantime.
+    #[error("the torrent was removed")]
+    Gone,
+    /// The engine or the disk failed.
+    #[error("the torrent failed: {0}")]
+    Failed(String),
+}
+
+impl From<SourceError> for TorrentError {
+    fn from(fault: SourceError) -> Self {
+        match fault {
+            SourceError::Gone => Self::Gone,
+            SourceError::NoSpace => Self::NoSpace { needed: 0, free: 0 },
+            SourceError::Failed(text) => Self::Failed(text),
+            SourceError::PastEnd | SourceError::TooManyReaders | SourceError::Io(_) => Self::Failed(fault.to_string()),
+        }
+    }
+}
+
+/// An error of the engine as one line of bounded length.
+fn text_of(error: impl Display) -> String {
+    let line = format!("{error:#}");
+    line.lines().next().unwrap_or_default().chars().take(200).collect()
+}
+
+/// How the search for metadata goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddProgress {
+    /// For how long it has been going on.
+    pub waited: Duration,
+    /// Peers that are known so far.
+    pub peers: usize,
+}
+
+/// The torrent engine. Dropping it ends everything at once; [`close`](Self::close) does so in order.
+pub struct Torrents(Arc<Engine>);
+
+struct Engine {
+    config: TorrentConfig,
+    shared: Arc<Shared>,
+    scout: Arc<Session>,
+    admission: Arc<Admission>,
+    finder: Arc<Finder>,
+    rendezvous: Arc<Rendezvous>,
+    table: Mutex<HashMap<InfoHash, Entry>>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.end.cancel();
+        self.shared.session.cancellation_token().cancel();
+        self.scout.cancellation_token().cancel();
+    }
+}
+
+type Outcome = Option<Result<Torrent, TorrentError>>;
+
+enum Entry {
+    Adding { outcome: watch::Receiver<Outcome>, progress: watch::Receiver<AddProgress>, book: Arc<PeerBook> },
+    There { torrent: Torrent, finding: CancellationToken },
+}
+
+impl Torrents {
+    /// Opens the engine in the data folder. Torrents of an earlier run come back by [`restore`](Self::restore) or [`add`](Self::add).
+    pub async fn open(config: TorrentConfig) -> Result<Self, TorrentError> {
+        let failed = |what: &str, error: &dyn Display| TorrentError::Failed(format!("{what}: {}", text_of(error)));
+        let folders = Folders(&config.data_dir);
+        for folder in [folders.torrents(), folders.metainfo(), folders.session()] {
+            std::fs::create_dir_all(&folder).map_err(|error| failed("the data folder", &error))?;
+        }
+        let admission = Arc::new(Admission::new(config.allow_private_peers, config.peers.iter().copied()));
+        let block_list = folders.session().join("blocked.txt");
+        std::fs::write(&block_list, admission.block_list(seed::ADDRESS)).map_err(|error| failed("the data folder", &error))?;
+        // librqbit would take its torrents up again by itself, without our checks, peers and priorities.
+        let _ = std::fs::remove_file(folders.session().join("session.json"));
+
+        let end = CancellationToken::new();
+        let fetching = fetching_session(&config, &block_list, &end);
+        let session = Session::new_with_opts(folders.torrents(), fetching).await.map_err(|error| failed("the torrent engine", &error))?;
+        let scout = Session::new_with_opts(folders.torrents(), scout_session(&end)).await;
+        let scout = scout.map_err(|error| failed("the torrent engine", &error))?;
+        let udp = UdpTrackerClient::new(end.child_token(), None).await.map_err(|error| failed("the tracker socket", &error))?;
+        let http = http_client(&admission).map_err(|error| failed("the tracker client", &error))?;
+        let (rendezvous, meet_at) = Rendezvous::open(end.clone()).await.map_err(|error| failed("the loopback tracker", &error))?;
+        let finder = Finder {
+            dht: session.get_dht().cloned(),
+            http,
+            udp,
+            own_id: own_id()?,
+            port: session.announce_port().unwrap_or(DEFAULT_PORT),
+            trackers: config.trackers,
+        };
+        let shared = Shared {
+            api: Api::new(session.clone(), None),
+            session,
+            count: Default::default(),
+            request_window: config.request_window,
+            rendezvous: format!("udp://{meet_at}"),
+            reserve: config.reserve_bytes,
+            budget: config.budget_bytes,
+            bitfields: folders.session(),
+            end,
+        };
+        Ok(Self(Arc::new(Engine {
+            config,
+            shared: Arc::new(shared),
+            scout,
+            admission,
+            finder: Arc::new(finder),
+            rendezvous,
+            table: Mutex::default(),
+        })))
+    }
+
+    /// The torrent of a magnet, as soon as its metadata is known and found acceptable.
+    ///
+    /// Adding the same torrent again gives the same one, with the new magnet's peers; while the metadata is being looked for, all who
+    /// ask wait for the same search. Dropping the answer gives the search up if nobody else waits for it. A torrent that has failed is
+    /// taken up anew, with its bytes. `progress` is told about once a second, and always at the start.
+    pub async fn add(&self, magnet: &Magnet, mut progress: impl FnMut(AddProgress) + Send) -> Result<Torrent, TorrentError> {
+        let origin = self.origin(magnet);
+        let (mut outcome, mut moving) = match self.find_or_begin(magnet.info_hash, &origin).await {
+            Found::There(torrent) => return Ok(torrent),
+            Found::Adding(outcome, moving) => (outcome, moving),
+        };
+        loop {
+            let seen = *moving.borrow_and_update();
+            progress(seen);
+            tokio::select! {
+                biased;
+                done = outcome.wait_for(Option::is_some) => {
+                    return done.ok().and_then(|done| done.clone()).unwrap_or(Err(TorrentError::Gone));
+                }
+                changed = moving.changed() => if changed.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// The torrent, if it is here already.
+    pub fn get(&self, info_hash: &InfoHash) -> Option<Torrent> {
+        match self.0.table().get(info_hash) {
+            Some(Entry::There { torrent, .. }) => Some(torrent.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes up the torrents of an earlier run, their files included, all at once. Those whose metadata was not kept are looked for
+    /// like new ones, so one that nobody has any more delays the answer by the metadata timeout.
+    pub async fn restore(&self, kept: Vec<KeptTorrent>) -> Vec<(InfoHash, Result<Torrent, TorrentError>)> {
+        let restored = kept.into_iter().map(|kept| async move {
+            let magnet = Magnet { trackers: kept.trackers, peers: kept.peers, ..Magnet::of(kept.info_hash) };
+            let mut torrent = self.add(&magnet, |_| {}).await;
+            if let Ok(found) = torrent.clone() {
+                for index in kept.selected {
+                    if let Err(error) = found.film(index).await {
+                        torrent = Err(error);
+                        break;
+                    }
+                }
+            }
+            (kept.info_hash, torrent)
+        });
+        futures_util::future::join_all(restored).await
+    }
+
+    /// Removes a torrent with everything that was kept of it. Whoever reads it gets [`SourceError::Gone`].
+    pub async fn forget(&self, info_hash: &InfoHash) {
+        let entry = self.0.table().remove(info_hash);
+        self.0.rendezvous.forget(&info_hash.0);
+        if let Some(Entry::There { torrent, finding }) = entry {
+            finding.cancel();
+            torrent.close(SourceError::Gone).await;
+        }
+        let folders = Folders(&self.0.config.data_dir);
+        let paths = (folders.torrent(info_hash), folders.metainfo_of(info_hash), folders.session().join(format!("{info_hash}.bitv")));
+        let removed = tokio::task::spawn_blocking(move || {
+            let _ = std::fs::remove_file(&paths.1);
+            let _ = std::fs::remove_file(&paths.2);
+            match std::fs::remove_dir_all(&paths.0) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        });
+        if let Ok(Err(error)) = removed.await {
+            warn!(%error, torrent = %info_hash, "the files of a torrent could not be removed");
+        }
+    }
+
+    /// Lets torrents talk to an address, although it may be private: one of our own seeders.
+    pub fn admit(&self, peer: SocketAddr) {
+        self.0.admission.name(peer);
+    }
+
+    /// Removes what lies in the data folder and belongs to none of `keep`.
+    pub fn sweep(&self, keep: &[InfoHash]) {
+        let folders = Folders(&self.0.config.data_dir);
+        let kept: Vec<String> = keep.iter().map(InfoHash::to_string).collect();
+        for (folder, is_dir) in [(folders.torrents(), true), (folders.metainfo(), false)] {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+                let known = stem.parse::<InfoHash>().is_ok_and(|hash| self.0.table().contains_key(&hash));
+                if !known && !kept.contains(&stem) {
+                    let removed = if is_dir { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+                    if let Err(error) = removed {
+                        warn!(%error, path = %path.display(), "what an earlier run left behind could not be removed");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends in order: readers are told, records and bytes are brought to the disk.
+    pub async fn close(&self) {
+        let entries: Vec<Entry> = self.0.table().drain().map(|(_, entry)| entry).collect();
+        for entry in entries {
+            if let Entry::There { torrent, finding } = entry {
+                finding.cancel();
+                torrent.close(SourceError::Gone).await;
+                let _ = tokio::task::spawn_blocking(move || torrent.sync()).await;
+            }
+        }
+        self.0.shared.end.cancel();
+        self.0.shared.session.cancellation_token().cancel();
+        self.0.scout.cancellation_token().cancel();
+    }
+
+    fn origin(&self, magnet: &Magnet) -> Origin {
+        let admitted = magnet.peers.iter().filter(|peer| self.0.admission.admits(peer));
+        Origin { trackers: magnet.trackers.clone(), peers: admitted.copied().collect() }
+    }
+
+    async fn find_or_begin(&self, info_hash: InfoHash, origin: &Origin) -> Found {
+        let failed = match self.0.table().get(&info_hash) {
+            Some(Entry::There { torrent, .. }) if torrent.has_failed() => Some(torrent.clone()),
+            _ => None,
+        };
+        if let Some(torrent) = failed {
+            torrent.close(SourceError::Gone).await;
+            if let Some(Entry::There { finding, .. }) = self.0.table().remove(&info_hash) {
+                finding.cancel();
+            }
+        }
+        let mut table = self.0.table();
+        match table.get(&info_hash) {
+            Some(Entry::There { torrent, .. }) => {
+                torrent.heard_of(origin);
+                return Found::There(torrent.clone());
+            }
+            // One whose search was given up has no sender any more.
+            Some(Entry::Adding { outcome, progress, book }) if outcome.has_changed().is_ok() => {
+                book.add(origin.peers.iter().copied());
+                return Found::Adding(outcome.clone(), progress.clone());
+            }
+            _ => {}
+        }
+        let book = PeerBook::new(self.0.admission.clone());
+        book.add(self.0.config.peers.iter().copied());
+        book.add(origin.peers.iter().copied());
+        let (done, outcome) = watch::channel(None);
+        let (moves, progress) = watch::channel(AddProgress { waited: Duration::ZERO, peers: *book.count().borrow() });
+        table.insert(info_hash, Entry::Adding { outcome: outcome.clone(), progress: progress.clone(), book: book.clone() });
+        drop(table);
+        tokio::spawn(search(self.0.clone(), info_hash, origin.clone(), book, done, moves));
+        Found::Adding(outcome, progress)
+    }
+}
+
+enum Found {
+    There(Torrent),
+    Adding(watch::Receiver<Outcome>, watch::Receiver<AddProgress>),
+}
+
+impl Engine {
+    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<InfoHash, Entry>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks for the metadata of one torrent and puts the torrent into the table. Ends when nobody waits for it any more.
+async fn search(
+    engine: Arc<Engine>,
+    info_hash: InfoHash,
+    origin: Origin,
+    book: Arc<PeerBook>,
+    done: watch::Sender<Outcome>,
+    moves: watch::Sender<AddProgress>,
+) {
+    let finding = engine.shared.end.child_token();
+    let found = {
+        let (engine, book, origin, finding) = (engine.clone(), book.clone(), origin.clone(), finding.clone());
+        find_metainfo(engine, info_hash, origin, book, finding, &moves)
+    };
+    let found = tokio::select! {
+        found = found => found,
+        () = abandoned(&done, &moves) => Err(TorrentError::Gone),
+        () = engine.shared.end.cancelled() => Err(TorrentError::Gone),
+    };
+    let mut table = engine.table();
+    let outcome = match found {
+        Ok(metainfo) => {
+            let folder = Folders(&engine.config.data_dir).torrent(&info_hash);
+            engine.rendezvous.tell(info_hash.0, &book);
+            let torrent = Torrent::new(engine.shared.clone(), info_hash, metainfo, folder, book, origin);
+            table.insert(info_hash, Entry::There { torrent: torrent.clone(), finding });
+            Ok(torrent)
+        }
+        Err(error) => {
+            finding.cancel();
+            table.remove(&info_hash);
+            Err(error)
+        }
+    };
+    drop(table);
+    done.send_replace(Some(outcome));
+}
+
+/// Returns when the table's own receivers are the only ones left.
+async fn abandoned(done: &watch::Sender<Outcome>, moves: &watch::Sender<AddProgress>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let began = Instant::now();
+    loop {
+        tick.tick().await;
+        if done.receiver_count() <= 1 && began.elapsed() > Duration::from_millis(500) {
+            return;
+        }
+        moves.send_modify(|progress| progress.waited = began.elapsed());
+    }
+}
+
+async fn find_metainfo(
+    engine: Arc<Engine>,
+    info_hash: InfoHash,
+    origin: Origin,
+    book: Arc<PeerBook>,
+    finding: CancellationToken,
+    moves: &watch::Sender<AddProgress>,
+) -> Result<Metainfo, TorrentError> {
+    let kept_at = Folders(&engine.config.data_dir).metainfo_of(&info_hash);
+    let kept = match tokio::fs::read(&kept_at).await {
+        Ok(bytes) => Some(examine(Bytes::from(bytes), info_hash).await),
+        Err(_) => None,
+    };
+    let private = matches!(&kept, Some(Ok(metainfo)) if metainfo.private);
+    // Peers are looked for as long as the torrent lives, not only for the metadata.
+    tokio::spawn(finding.run_until_cancelled_owned({
+        let (finder, book) = (engine.finder.clone(), book.clone());
+        async move { finder.find(info_hash, &origin.trackers, private, &book).await }
+    }));
+    match kept {
+        Some(Ok(metainfo)) => return Ok(metainfo),
+        Some(Err(error)) => debug!(%error, "kept metadata is not usable"),
+        None => {}
+    }
+    let deadline = Instant::now() + engine.config.metadata_timeout;
+    let bytes = scout::read_metainfo(&engine.scout, info_hash, &book, deadline, |peers| {
+        moves.send_modify(|progress| progress.peers = peers);
+    })
+    .await?;
+    let metainfo = examine(bytes, info_hash).await?;
+    let kept = metainfo.bytes.clone();
+    let written = tokio::task::spawn_blocking(move || disk::write_aside(&kept_at, &kept)).await;
+    if let Ok(Err(error)) = written {
+        warn!(%error, "the metadata could not be kept");
+    }
+    Ok(metainfo)
+}
+
+/// The checks of [`Metainfo::examine`] in a task of their own: a parser that stumbles ends only that.
+async fn examine(bytes: Bytes, info_hash: InfoHash) -> Result<Metainfo, TorrentError> {
+    let examined = tokio::task::spawn_blocking(move || Metainfo::examine(&bytes, info_hash)).await;
+    match examined {
+        Ok(Ok(metainfo)) => Ok(metainfo),
+        Ok(Err(reason)) => Err(TorrentError::Unsafe(reason)),
+        Err(_) => Err(TorrentError::Unsafe("The torrent's metadata is damaged.".into())),
+    }
+}
+
+/// Where things lie in the data folder.
+struct Folders<'a>(&'a Path);
+
+impl Folders<'_> {
+    fn torrents(&self) -> PathBuf {
+        self.0.join("torrents")
+    }
+
+    fn torrent(&self, info_hash: &InfoHash) -> PathBuf {
+        self.torrents().join(info_hash.to_string())
+    }
+
+    fn metainfo(&self) -> PathBuf {
+        self.0.join("metainfo")
+    }
+
+    fn metainfo_of(&self, info_hash: &InfoHash) -> PathBuf {
+        self.metainfo().join(format!("{info_hash}.torrent"))
+    }
+
+    fn session(&self) -> PathBuf {
+        self.0.join("session")
+    }
+}
+
+fn peer_options(window: usize) -> PeerConnectionOptions {
+    PeerConnectionOptions {
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        read_write_timeout: Some(SILENCE_TIMEOUT),
+        keep_alive_interval: None,
+        max_request_window: Some(window),
+    }
+}
+
+fn fetching_session(config: &TorrentConfig, block_list: &Path, end: &CancellationToken) -> SessionOptions {
+    let folder = Folders(&config.data_dir).session();
+    let dht = DhtSessionConfig {
+        persistence: Some(DhtPersistenceConfig { dump_interval: None, config_filename: Some(folder.join("dht.json")) }),
+        ..Default::default()
+    };
+    SessionOptions {
+        dht: config.dht.then_some(dht),
+        fastresume: true,
+        persistence: Some(SessionPersistenceConfig::Json { folder: Some(folder) }),
+        listen: config.listen.map(|listen_addr| librqbit::ListenerOptions {
+            mode: librqbit::ListenerMode::TcpOnly,
+            listen_addr,
+            ..Default::default()
+        }),
+        connect: Some(ConnectionOptions { peer_opts: Some(peer_options(config.request_window)), ..Default::default() }),
+        // Every open stream holds one of these for its life, and each chunk that is written needs one.
+        runtime_worker_threads: Some(512),
+        concurrent_init_limit: Some(16),
+        blocklist_url: (!config.allow_private_peers).then(|| url::Url::from_file_path(block_list).map(String::from)).and_then(Result::ok),
+        cancellation_token: Some(end.child_token()),
+        disable_local_service_discovery: true,
+        ..Default::default()
+    }
+}
+
+/// The scout has neither trackers nor DHT nor a port: it talks to the peers that it is given.
+fn scout_session(end: &CancellationToken) -> SessionOptions {
+    SessionOptions {
+        dht: None,
+        disable_trackers: true,
+        connect: Some(ConnectionOptions { peer_opts: Some(peer_options(REQUEST_WINDOW)), ..Default::default() }),
+        cancellation_token: Some(end.child_token()),
+        disable_local_service_discovery: true,
+        ..Default::default()
+    }
+}
+
+/// Asks HTTP trackers: no redirects, no proxies of the environment, no private addresses.
+fn http_client(admission: &Arc<Admission>) -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .dns_resolver(Arc::new(PublicNames(admission.clone())))
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(30))
+        .build()
+}
+
+fn own_id() -> Result<Id20, TorrentError> {
+    let mut id = *b"-BY0001-000000000000";
+    let random = id.split_at_mut(8).1;
+    getrandom::fill(random).map_err(|error| TorrentError::Failed(text_of(error)))?;
+    Ok(Id20::new(id))
+}
