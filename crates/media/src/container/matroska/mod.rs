@@ -12,6 +12,9 @@ mod cues;
 mod ebml;
 mod tracks;
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 
 use self::ebml::{Element, children, element, float, peek_within, text, uint};
