@@ -55,3 +55,8 @@ fn matroska() {
 fn matroska_blocks() {
     replay("matroska_blocks", bodies::matroska_blocks);
 }
+
+#[test]
+fn fmp4_read() {
+    replay("fmp4_read", bodies::fmp4_read);
+}

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use balcony_media::codec::{aac, h264, hevc};
 use balcony_media::container::{Container, Damage, Frame, Index, Samples, Sparse, Stop, matroska, mp4};
+use balcony_media::fmp4::read::{Event, ReadError, Reader};
 use balcony_media::magnet::{self, Magnet};
 use balcony_media::range::{self, Ranges};
 use bytes::Bytes;
@@ -110,6 +111,45 @@ pub(crate) fn matroska_blocks(data: &[u8]) {
         let mut blocks = matroska::Blocks::at(0, &index);
         film.read_frames(|bytes| blocks.next(bytes));
     }
+}
+
+/// One byte that tells the size of pushes, then what comes out of a pipe: the events are the same however it is divided.
+pub(crate) fn fmp4_read(data: &[u8]) {
+    let Some((step, pipe)) = data.split_first() else { return };
+    let whole = read_pipe(pipe, pipe.len().max(1));
+    let divided = read_pipe(pipe, 1 + 3 * usize::from(*step));
+    assert_eq!(whole, divided);
+    let mut header_seen = false;
+    for event in &whole.0 {
+        match event {
+            Event::Header(tracks) => {
+                assert!(!header_seen && tracks.iter().all(|track| track.timescale > 0));
+                header_seen = true;
+            }
+            Event::Packet(packet) => assert!(header_seen && packet.data.len() <= pipe.len()),
+        }
+    }
+}
+
+/// All events of a pipe, and how it ended.
+fn read_pipe(pipe: &[u8], step: usize) -> (Vec<Event>, Result<(), ReadError>) {
+    let mut reader = Reader::new();
+    let mut events = Vec::new();
+    for part in pipe.chunks(step) {
+        reader.push(Bytes::copy_from_slice(part));
+        loop {
+            match reader.next() {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => break,
+                Err(error) => {
+                    assert_eq!(reader.next(), Err(error.clone()), "what is broken stays broken");
+                    return (events, Err(error));
+                }
+            }
+            assert!(events.len() <= 1024 + 64 * pipe.len(), "events without end");
+        }
+    }
+    (events, reader.finish())
 }
 
 /// A film file that answers what a parser asks for, and watches how it asks.

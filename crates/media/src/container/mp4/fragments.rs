@@ -335,7 +335,8 @@ pub(super) fn index(bytes: &Sparse, movie: Movie, first: First) -> Result<Index,
             Some(last) => end_of_fragment(bytes, &context, &movie, last.offset)?,
             None => None,
         },
-    };
+    }
+    .filter(|seconds| *seconds > 0.0);
     let first_byte = context.leading.first().map_or(first.moof.at, |frame| frame.offset.min(first.moof.at));
     let film = film.map(|film| film.track.id);
     let mut tracks = movie.into_tracks();
