@@ -129,7 +129,7 @@ impl Movie {
     /// Seconds, by the movie's head where the tables do not contradict it.
     pub(super) fn duration(&self) -> Option<f64> {
         let films = || self.traks.iter().filter(|trak| matches!(trak.track.kind, Kind::Video | Kind::Audio));
-        let longest = |traks: &mut dyn Iterator<Item = &Trak>| traks.filter_map(Trak::end).reduce(f64::max);
+        let longest = |traks: &mut dyn Iterator<Item = &Trak>| traks.filter_map(Trak::end).filter(|end| *end > 0.0).reduce(f64::max);
         if films().any(|trak| trak.truncated) {
             let pictures = longest(&mut films().filter(|trak| trak.track.kind == Kind::Video));
             return pictures.or_else(|| longest(&mut films()));
