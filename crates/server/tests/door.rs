@@ -303,6 +303,17 @@ fn http2_without_tls_comes_through_the_same_door() {
 }
 
 #[test]
+fn strangers_are_slowed_down_and_known_devices_are_not() {
+    let server = Server::start(&[]);
+    let ask = |line: &str, headers: &[&str]| (0..60).map(|_| server.ask(line, headers, b"")).collect::<Vec<_>>();
+    let refused = (0..1000).map(|_| server.ask("GET /api/nothing", &[], b"")).find(|answer| answer.status != 401).expect("slowed down");
+    refused.is_problem(429, "too_many_requests");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert!(ask("GET /api/nothing", &[&server.authorization()]).iter().all(|answer| answer.status == 404));
+    assert!(ask("GET /m/none/master.m3u8", &[]).iter().all(|answer| answer.status == 404));
+}
+
+#[test]
 fn a_connection_is_kept_for_many_requests() {
     let server = Server::start(&[]);
     let mut reader = BufReader::new(server.connect());

@@ -4,7 +4,7 @@
 //! 2. sizes of address and headers
 //! 3. `Host` is ours ([`host`])
 //! 4. the page behind the request may ([`host`]); `OPTIONS` is answered
-//! 5. the token, from header or path prefix ([`auth`])
+//! 5. the token, from header or path prefix ([`auth`]); without one, how often ([`rate`])
 //! 6. the routes, one file per noun
 //!
 //! The routes are listed in [`routes`], a line per file; each annotates itself for the API document.
@@ -14,9 +14,11 @@ pub mod health;
 pub mod host;
 pub mod listener;
 pub mod problem;
+pub mod rate;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -31,7 +33,8 @@ use crate::trust::Keyring;
 use auth::{Caller, Prefix};
 use host::{Area, Hosts};
 use listener::Peer;
-use problem::Problem;
+use problem::{Code, Problem};
+use rate::Buckets;
 
 /// The most bytes of headers, and of an address.
 const HEADER_LIMIT: usize = 16 << 10;
@@ -89,12 +92,13 @@ pub fn open(door: Door, app: App) -> Router {
     // The door stands around the routes and not on them, because it takes the token out of the path before routing.
     Router::new()
         .fallback_service(routes)
-        .layer(middleware::from_fn_with_state(Arc::new(door), pass))
+        .layer(middleware::from_fn_with_state(Arc::new((door, Buckets::default())), pass))
         .layer(middleware::from_fn(problem::layer))
 }
 
-async fn pass(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
-    match admit(&door, request) {
+async fn pass(State(state): State<Arc<(Door, Buckets)>>, request: Request, next: Next) -> Response {
+    let (door, buckets) = &*state;
+    match admit(door, buckets, request) {
         Err(problem) => problem.into_response(),
         Ok((area, page, entry)) => {
             let mut response = match entry {
@@ -116,7 +120,7 @@ enum Entry {
     Refused(Problem),
 }
 
-fn admit(door: &Door, mut request: Request) -> Result<(Area, host::Page, Entry), Problem> {
+fn admit(door: &Door, buckets: &Buckets, mut request: Request) -> Result<(Area, host::Page, Entry), Problem> {
     check_size(&request)?;
     let local = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.local.ip());
     let authority = door.hosts.check(request.uri(), request.headers(), local)?;
@@ -130,23 +134,37 @@ fn admit(door: &Door, mut request: Request) -> Result<(Area, host::Page, Entry),
     if method == Method::OPTIONS {
         return Ok((area, page, Entry::Preflight(headers.clone())));
     }
+    let broken = matches!(prefix, Prefix::Broken);
     let token = match prefix {
-        Prefix::None => None,
-        Prefix::Broken => return Ok((area, page, Entry::Refused(auth::unauthenticated()))),
+        Prefix::None | Prefix::Broken => None,
         Prefix::Token(token, uri) => {
             *request.uri_mut() = uri;
             Some(token)
         }
     };
-    match auth::identify(&door.keyring, request.headers(), token) {
+    let caller = if broken { None } else { auth::identify(&door.keyring, request.headers(), token) };
+    match caller {
         Some(caller) => {
             request.extensions_mut().insert::<Caller>(caller);
         }
-        None if area == Area::Api => return Ok((area, page, Entry::Refused(auth::unauthenticated()))),
-        None => {}
+        None => {
+            if let Err(problem) = stranger(buckets, area, &request) {
+                return Ok((area, page, Entry::Refused(problem)));
+            }
+        }
     }
     request.extensions_mut().insert(Authority(authority));
     Ok((area, page, Entry::Admitted(Box::new(request))))
+}
+
+/// How far someone gets who has shown no token.
+fn stranger(buckets: &Buckets, area: Area, request: &Request) -> Result<(), Problem> {
+    let counted = matches!(area, Area::Api | Area::Open);
+    if let (true, Some(peer)) = (counted, request.extensions().get::<Peer>()) {
+        let too_many = |wait| Problem::new(Code::TooManyRequests, "Too many requests without a token.").retry_after(wait);
+        buckets.take(peer.remote.ip(), Instant::now()).map_err(too_many)?;
+    }
+    if area == Area::Api { Err(auth::unauthenticated()) } else { Ok(()) }
 }
 
 fn check_size(request: &Request) -> Result<(), Problem> {

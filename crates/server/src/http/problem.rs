@@ -355,30 +355,31 @@ pub(super) fn of_status(status: StatusCode) -> Problem {
 /// # Errors
 /// `too_large` 413; `bad_request` 408 when it comes too slowly, 400 when it breaks off.
 pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let late = |_| of_status(StatusCode::REQUEST_TIMEOUT).closing();
+    tokio::time::timeout(BODY_TIME, read_paced(body, limit, BODY_PAUSE)).await.map_err(late)?
+}
+
+async fn read_paced(mut body: Body, limit: usize, pause: Duration) -> Result<Bytes, Problem> {
     let too_large = || Problem::new(Code::TooLarge, format!("The body may have at most {limit} bytes."));
-    if body.size_hint().lower() > DRAIN_LIMIT.max(limit) as u64 {
+    let late = |_| of_status(StatusCode::REQUEST_TIMEOUT).closing();
+    let drained = DRAIN_LIMIT.max(limit);
+    if body.size_hint().lower() > drained as u64 {
         return Err(too_large().closing());
     }
-    let late = || of_status(StatusCode::REQUEST_TIMEOUT).closing();
-    let mut body = body;
     let mut kept = BytesMut::new();
     let mut seen = 0_usize;
-    let reading = async {
-        while let Some(frame) = tokio::time::timeout(BODY_PAUSE, body.frame()).await.map_err(|_| late())? {
-            let frame = frame.map_err(|_| Problem::new(Code::BadRequest, "The body broke off.").closing())?;
-            let Ok(data) = frame.into_data() else { continue };
-            seen = seen.saturating_add(data.len());
-            if seen <= limit {
-                kept.extend_from_slice(&data);
-            } else if seen > DRAIN_LIMIT.max(limit) {
-                return Err(too_large().closing());
-            } else {
-                kept = BytesMut::new();
-            }
+    while let Some(frame) = tokio::time::timeout(pause, body.frame()).await.map_err(late)? {
+        let frame = frame.map_err(|_| Problem::new(Code::BadRequest, "The body broke off.").closing())?;
+        let Ok(data) = frame.into_data() else { continue };
+        seen = seen.saturating_add(data.len());
+        if seen > drained {
+            return Err(too_large().closing());
         }
-        if seen > limit { Err(too_large()) } else { Ok(kept.freeze()) }
-    };
-    tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| late())?
+        if seen <= limit {
+            kept.extend_from_slice(&data);
+        }
+    }
+    if seen > limit { Err(too_large()) } else { Ok(kept.freeze()) }
 }
 
 /// A JSON body of at most 64 KiB. Broken JSON is `bad_request`, JSON of the wrong shape `invalid`, another content
@@ -552,6 +553,15 @@ mod tests {
             assert_eq!(closing, refused, "{size}");
             assert_eq!(answer.ok().map(|bytes| bytes.len()), refused.is_none().then_some(size));
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let silent = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let problem = read_paced(silent, 10, Duration::from_millis(20)).await.expect_err("given up");
+        assert_eq!((problem.status, problem.code), (StatusCode::REQUEST_TIMEOUT, Code::BadRequest));
+        let broken = Body::from_stream(futures_util::stream::iter([Ok(Bytes::new()), Err(std::io::Error::other("gone"))]));
+        assert_eq!(read_body(broken, 10).await.expect_err("broken").status, StatusCode::BAD_REQUEST);
     }
 
     #[test]
