@@ -23,6 +23,7 @@ pub const ENVIRONMENT_PREFIX: &str = "BALCONY_";
     name = "balcony-server",
     version,
     about = "Streams torrents to the phones of your own house.",
+    long_about = None,
     args_override_self = true,
     disable_help_subcommand = true,
     infer_long_args = false,
@@ -363,7 +364,8 @@ mod tests {
     #[test]
     fn help_and_version_are_printed() {
         for flag in ["--help", "-h", "--version", "-V"] {
-            assert!(matches!(from_flags([OsString::from(flag)]), Asked::Print(_)), "{flag}");
+            let Asked::Print(text) = from_flags([OsString::from(flag)]) else { panic!("{flag} ran") };
+            assert!(text.starts_with("Streams torrents") || text.starts_with("balcony-server "), "{text}");
         }
     }
 
