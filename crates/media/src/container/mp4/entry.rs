@@ -97,6 +97,9 @@ fn video(entry: &Boxed) -> Option<Entry> {
             still = true;
             (Codec::Unknown("mjpeg".to_owned()), None)
         }
+        b"apch" | b"apcn" | b"apcs" | b"apco" | b"ap4h" | b"ap4x" => (Codec::Unknown("prores".to_owned()), None),
+        b"AVdn" | b"AVdh" => (Codec::Unknown("dnxhd".to_owned()), None),
+        b"s263" | b"h263" | b"H263" => (Codec::Unknown("h263".to_owned()), None),
         b"png " => {
             still = true;
             (Codec::Unknown("png".to_owned()), None)
@@ -196,12 +199,51 @@ fn audio(entry: &Boxed, quicktime: bool) -> Option<Entry> {
                 sound = Sound { channels, frame_len: told.sound.frame_len.or(sound.frame_len), ..told.sound };
             }
         }
-        Codec::Ac3 => sound.frame_len = Some(1536),
+        Codec::Ac3 => {
+            sound.frame_len = Some(1536);
+            // The description's own number is often a constant 2.
+            (sound.channels, sound.sample_rate) = dolby_digital(&config).unwrap_or((sound.channels, sound.sample_rate));
+        }
+        Codec::Eac3 => (sound.channels, sound.sample_rate) = dolby_digital_plus(&config).unwrap_or((sound.channels, sound.sample_rate)),
         _ => {}
     }
     let bitrate = body(b"btrt").as_deref().and_then(average).or_else(|| Descriptor::read(&body(b"esds")?)?.average());
     let packing = packing.filter(|packing| packing.bytes > 0);
     Some(Entry { codec: Some(codec), config, audio: Some(sound), bitrate, packing, ..Entry::default() })
+}
+
+/// Channels and rate of the body of `dac3` (ETSI TS 102 366, F.4).
+fn dolby_digital(dac3: &[u8]) -> Option<(u16, u32)> {
+    let word = Fields::new(dac3).u24()?;
+    Some((dolby_channels(word >> 11, word >> 10), dolby_rate(word >> 22)?))
+}
+
+/// Channels and rate of the body of `dec3` (ETSI TS 102 366, F.6): of its first substream and those that depend on it.
+fn dolby_digital_plus(dec3: &[u8]) -> Option<(u16, u32)> {
+    let mut fields = Fields::new(dec3);
+    fields.u16()?;
+    let word = fields.u24()?;
+    // Dependent substreams bring the two rear channels of 7.1.
+    let rear = if word >> 1 & 15 > 0 { 2 } else { 0 };
+    let channels = dolby_channels(word >> 9, word >> 8) + rear;
+    Some((channels, dolby_rate(word >> 22)?))
+}
+
+/// From `acmod` and `lfeon` in the lowest bits.
+fn dolby_channels(acmod: u32, lfeon: u32) -> u16 {
+    let full = match acmod & 7 {
+        0 | 2 => 2,
+        1 => 1,
+        3 | 4 => 3,
+        5 | 6 => 4,
+        _ => 5,
+    };
+    full + (lfeon & 1) as u16
+}
+
+/// From `fscod` in the lowest bits.
+fn dolby_rate(fscod: u32) -> Option<u32> {
+    [48_000, 44_100, 32_000].get(fscod as usize & 3).copied()
 }
 
 /// A rate in hertz that a sound description of version 2 tells as a floating point number.

@@ -14,7 +14,7 @@ pub use fragments::{Context, Fragments};
 
 use self::boxes::{Header, Kind, LONGEST_HEADER};
 use self::movie::Movie;
-use super::{Container, Damage, Index, Samples, Sparse, Stop};
+use super::{Container, Damage, Index, Sparse, Stop};
 
 /// What is asked for before anything is known.
 const HEAD: u64 = 64 * 1024;
@@ -43,15 +43,10 @@ pub fn index(bytes: &Sparse) -> Result<Index, Stop> {
 /// The index of a film whose samples are all in tables.
 fn of_tables(movie: Movie, file_len: u64) -> Index {
     let duration = movie.duration();
+    let extents = || movie.traks.iter().filter_map(|trak| trak.extent);
+    let first_byte = extents().map(|extent| extent.first_byte).min().unwrap_or(file_len);
+    let end_byte = extents().map(|extent| extent.end_byte).max().unwrap_or(file_len);
     let tracks = movie.into_tracks();
-    let ranges = || {
-        tracks.iter().flat_map(|track| match &track.samples {
-            Samples::Table(samples) => samples.as_slice(),
-            Samples::Blocks(_) | Samples::Inline => &[],
-        })
-    };
-    let first_byte = ranges().map(|sample| sample.offset).min().unwrap_or(file_len);
-    let end_byte = ranges().map(|sample| sample.offset + u64::from(sample.size)).max().unwrap_or(file_len);
     Index { container: Container::Mp4, duration, tracks, first_byte, end_byte }
 }
 

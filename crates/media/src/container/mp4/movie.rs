@@ -44,6 +44,8 @@ pub(crate) struct Trak {
     descriptions: usize,
     packing: Option<tables::Packing>,
     truncated: bool,
+    /// What its samples in tables cover.
+    pub(super) extent: Option<tables::Extent>,
     /// Tracks that hold this one's chapters.
     chapters: Vec<u32>,
     stbl: Bytes,
@@ -178,8 +180,7 @@ impl Trak {
 
     /// When the last sample ends, in seconds.
     fn end(&self) -> Option<f64> {
-        let last = self.samples().iter().map(|sample| sample.pts.saturating_add(i64::from(sample.duration))).max()?;
-        Some(seconds(last, self.track.timescale))
+        self.extent.map(|extent| seconds(extent.end, self.track.timescale))
     }
 
     fn fill(&mut self, table: Table) {
@@ -188,14 +189,14 @@ impl Trak {
         let track = &mut self.track;
         track.first_pts = first;
         track.complex_edits |= table.mixed && self.descriptions > 1;
-        if table.media_ticks > 0 && !table.samples.is_empty() && !table.truncated {
-            let bits: u128 = table.samples.iter().map(|sample| u128::from(sample.size) * 8).sum();
+        if let Some(extent) = table.extent.filter(|_| table.media_ticks > 0 && !table.truncated) {
+            let bits = u128::from(extent.bytes) * 8;
             track.bitrate = u64::try_from(bits * u128::from(timescale) / u128::from(table.media_ticks)).ok().or(track.bitrate);
         }
         if let Some(picture) = &mut track.video {
             picture.frame_rate = frame_rate(&table, timescale);
             track.key_frames = tables::key_frames(&table.samples);
-            track.complex_edits |= table.samples.iter().any(|sample| sample.pts < 0);
+            track.complex_edits |= table.extent.is_some_and(|extent| extent.begin < 0);
         }
         if let Some(sound) = &mut track.audio {
             // Priming is a few thousand samples; what is longer was cut away by somebody.
@@ -205,6 +206,7 @@ impl Trak {
             }
         }
         self.truncated = table.truncated;
+        self.extent = table.extent;
         track.samples = Samples::Table(table.samples);
     }
 }
@@ -324,6 +326,7 @@ fn trak(trak: &Bytes, movie_scale: u32, movie_matrix: Matrix, stream: usize, qui
         descriptions: entry.descriptions,
         packing: entry.packing,
         truncated: false,
+        extent: None,
         chapters: descend(trak, &[b"tref", b"chap"]).map(|chap| numbers(&chap)).unwrap_or_default(),
         stbl,
     }

@@ -64,6 +64,38 @@ pub(super) struct Table {
     pub(super) usual_duration: Option<u32>,
     /// Ticks of the whole table.
     pub(super) media_ticks: u64,
+    /// Where and when the samples are, `None` where there are none.
+    pub(super) extent: Option<Extent>,
+}
+
+/// What a table's samples cover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Sum of all sizes.
+    pub(super) bytes: u64,
+    /// File offset of the first byte of any sample.
+    pub(super) first_byte: u64,
+    /// File offset just past the last byte of any sample.
+    pub(super) end_byte: u64,
+    /// The first presentation time.
+    pub(super) begin: i64,
+    /// When the last shown sample ends.
+    pub(super) end: i64,
+}
+
+impl Extent {
+    /// In one pass: tables of a long film are larger than the processor's caches.
+    fn of(samples: &[Sample]) -> Option<Self> {
+        let nothing = Self { bytes: 0, first_byte: u64::MAX, end_byte: 0, begin: i64::MAX, end: i64::MIN };
+        let extent = samples.iter().fold(nothing, |all, sample| Self {
+            bytes: all.bytes + u64::from(sample.size),
+            first_byte: all.first_byte.min(sample.offset),
+            end_byte: all.end_byte.max(sample.offset.saturating_add(u64::from(sample.size))),
+            begin: all.begin.min(sample.pts),
+            end: all.end.max(sample.pts.saturating_add(i64::from(sample.duration))),
+        });
+        (!samples.is_empty()).then_some(extent)
+    }
 }
 
 /// Expands the tables of `stbl`. A table without samples is an empty one, not an error.
@@ -83,6 +115,7 @@ pub(super) fn expand(stbl: &Bytes, wanted: &Wanted<'_>, budget: &mut Budget) -> 
         }
     }
     (table.usual_duration, table.media_ticks) = durations(raw.durations);
+    table.extent = Extent::of(&table.samples);
     Ok(table)
 }
 
@@ -296,12 +329,12 @@ fn chunks<'a>(raw: &Raw<'a>) -> impl Iterator<Item = Chunk> + use<'a> {
 fn by_sample(raw: &Raw<'_>, wanted: &Wanted<'_>, budget: &mut Budget) -> Result<Table, Damage> {
     let count = raw.sizes.count();
     budget.spend(u64::from(count))?;
-    if let Sizes::Constant { size, count } = raw.sizes
-        && u64::from(size) * u64::from(count) > wanted.file_len
-    {
-        return Err(Damage::Broken { offset: wanted.at, what: "the samples are larger than the file" });
-    }
-    let mut table = Table { samples: Vec::with_capacity(count as usize), ..Table::default() };
+    // A table of equal sizes takes no room in the file, so that its length proves nothing.
+    let likely = match raw.sizes {
+        Sizes::Constant { size, count } => u64::from(count).min(wanted.file_len / u64::from(size.max(1))) as usize,
+        _ => count as usize,
+    };
+    let mut table = Table { samples: Vec::with_capacity(likely), ..Table::default() };
     let (mut durations, mut offsets) = (Runs::new(raw.durations), Runs::new(raw.offsets));
     let mut sync = raw.sync.as_deref().unwrap_or_default().iter().copied().peekable();
     let (mut number, mut dts, mut duration, mut description) = (0_u32, 0_i64, 0_u32, None);
@@ -425,11 +458,8 @@ impl Edit {
         }
         let delay = rescale(i64::try_from(delay).unwrap_or(i64::MAX), movie_scale, media_scale);
         let (start, duration) = normal.unwrap_or((0, 0));
-        let end = (duration > 0 && !complex).then(|| {
-            // Rounded to the movie's coarser ticks: one of them is added, so that a last sample is not lost by it.
-            let ticks = rescale(i64::try_from(duration).unwrap_or(i64::MAX).saturating_add(1), movie_scale, media_scale);
-            delay.saturating_add(ticks)
-        });
+        let shown = rescale(i64::try_from(duration).unwrap_or(i64::MAX), movie_scale, media_scale);
+        let end = (duration > 0 && !complex).then(|| delay.saturating_add(shown));
         Some(Self { delay, media_time: start, end, complex })
     }
 
@@ -444,4 +474,150 @@ pub(crate) fn rescale(ticks: i64, from: u32, to: u32) -> i64 {
     let from = i128::from(from.max(1));
     let scaled = (i128::from(ticks) * i128::from(to) * 2 + from).div_euclid(from * 2);
     i64::try_from(scaled).unwrap_or(if scaled < 0 { i64::MIN } else { i64::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(body.len() + 8).expect("small").to_be_bytes();
+        [&size[..], kind, body].concat()
+    }
+
+    fn expand_all(tables: &[Vec<u8>], file_len: u64, edit: &Edit, packing: Option<Packing>) -> Result<Table, Damage> {
+        let wanted = Wanted { at: 9, file_len, all_key: false, packing, edit };
+        expand(&tables.concat().into(), &wanted, &mut Budget::default())
+    }
+
+    fn rows(table: &Table) -> Vec<(u64, i64, u32, u32, bool)> {
+        table.samples.iter().map(|sample| (sample.offset, sample.pts, sample.size, sample.duration, sample.key)).collect()
+    }
+
+    /// Five samples in three chunks, the last of them far behind: 64-bit offsets, 4-bit sizes, negative composition offsets.
+    fn five() -> Vec<Vec<u8>> {
+        vec![
+            boxed(b"stts", &words(&[0, 2, 3, 10, 1, 20])),
+            boxed(b"ctts", &words(&[0x100_0000, 3, 1, 5, 1, 20, 2, (-5_i32).cast_unsigned()])),
+            boxed(b"stss", &words(&[0, 2, 1, 4])),
+            boxed(b"stsc", &words(&[0, 2, 1, 2, 1, 3, 1, 1])),
+            boxed(b"stz2", &[words(&[0, 4, 5]), vec![0x12, 0x34, 0x50]].concat()),
+            boxed(b"co64", &words(&[0, 3, 0, 100, 0, 200, 1, 0])),
+        ]
+    }
+
+    #[test]
+    fn all_tables_meet_in_rows() {
+        let table = expand_all(&five(), 1 << 33, &Edit::default(), None).expect("a table");
+        let expected =
+            [(100, 5, 1, 10, true), (101, 30, 2, 10, false), (200, 15, 3, 10, false), (203, 25, 4, 20, true), (1 << 32, 50, 5, 20, false)];
+        assert_eq!(rows(&table), expected);
+        assert!(!table.truncated && !table.mixed);
+        let extent = Extent { bytes: 15, first_byte: 100, end_byte: (1 << 32) + 5, begin: 5, end: 70 };
+        assert_eq!(table.extent, Some(extent));
+        let keys = key_frames(&table.samples);
+        assert_eq!(keys.iter().map(|key| (key.pts, key.offset, key.closed)).collect::<Vec<_>>(), [(5, 100, true), (25, 203, true)]);
+    }
+
+    #[test]
+    fn a_picture_shown_before_its_key_frame_opens_the_group() {
+        let sample = |pts, key| Sample { offset: 0, pts, size: 1, duration: 1, key };
+        let samples =
+            [sample(9, false), sample(0, true), sample(2, false), sample(5, true), sample(3, false), sample(4, false), sample(8, true)];
+        let closed: Vec<_> = key_frames(&samples).iter().map(|key| (key.pts, key.closed)).collect();
+        assert_eq!(closed, [(0, true), (5, false), (8, true)]);
+    }
+
+    #[test]
+    fn what_lies_past_the_end_of_the_file_is_left_out() {
+        let table = expand_all(&five(), 206, &Edit::default(), None).expect("a table");
+        assert_eq!((table.samples.len(), table.truncated), (3, true));
+    }
+
+    #[test]
+    fn what_is_not_shown_at_the_end_is_left_out() {
+        let edit = Edit { delay: 0, media_time: 5, end: Some(40), complex: false };
+        let table = expand_all(&five(), 1 << 33, &edit, None).expect("a table");
+        assert_eq!(table.samples.iter().map(|sample| sample.pts).collect::<Vec<_>>(), [0, 25, 10, 20]);
+    }
+
+    #[test]
+    fn tables_that_do_not_fit_are_refused() {
+        for (number, table) in five().iter().enumerate() {
+            let mut tables = five();
+            // The count, as far behind the head as it is in this table.
+            let count = if &table[4..8] == b"stz2" { 16..20 } else { 12..16 };
+            tables[number].splice(count, [0x0f, 0xff, 0xff, 0xff]);
+            let result = expand_all(&tables, 1 << 33, &Edit::default(), None);
+            assert!(matches!(result, Err(Damage::Broken { offset: 9, .. })), "table {number}");
+        }
+        let many = boxed(b"stsz", &words(&[0, 1, 30_000_000]));
+        let tables = [five()[3].clone(), many, five()[5].clone()];
+        assert_eq!(expand_all(&tables, 1 << 33, &Edit::default(), None).expect_err("refused"), Damage::TooLarge("the sample table"));
+    }
+
+    #[test]
+    fn uncompressed_sound_by_chunk() {
+        let tables = [
+            boxed(b"stts", &words(&[0, 1, 300_000_000, 1])),
+            boxed(b"stsc", &words(&[0, 1, 1, 150_000_000, 1])),
+            boxed(b"stsz", &words(&[0, 1, 300_000_000])),
+            boxed(b"stco", &words(&[0, 2, 100, 2_000_000_000])),
+        ];
+        let packing = Some(Packing { frames: 1, bytes: 4 });
+        let table = expand_all(&tables, 1 << 33, &Edit::default(), packing).expect("a table");
+        assert_eq!(rows(&table), [(100, 0, 600_000_000, 150_000_000, true), (2_000_000_000, 150_000_000, 600_000_000, 150_000_000, true)]);
+    }
+
+    #[test]
+    fn edit_lists() {
+        let short = |rows: &[[u32; 3]]| {
+            let body = [&[0, u32::try_from(rows.len()).expect("few")][..], rows.as_flattened()].concat();
+            Edit::read(&words(&body), 1000, 48_000)
+        };
+        const ONE: u32 = 0x1_0000;
+        const EMPTY: u32 = u32::MAX;
+        let edit = |delay, media_time, end, complex| Some(Edit { delay, media_time, end, complex });
+        assert_eq!(short(&[[2000, 1024, ONE]]), edit(0, 1024, Some(96_000), false));
+        assert_eq!(short(&[[500, EMPTY, ONE], [0, 0, ONE]]), edit(24_000, 0, None, false));
+        assert_eq!(short(&[[250, EMPTY, ONE], [250, EMPTY, ONE], [1000, 5, ONE]]), edit(24_000, 5, Some(72_000), false));
+        assert_eq!(short(&[[1000, 0, ONE], [1000, 96_000, ONE]]), edit(0, 0, None, true));
+        assert_eq!(short(&[[1000, 0, 2 * ONE]]), edit(0, 0, None, true));
+        assert_eq!(short(&[[500, EMPTY, ONE]]), edit(24_000, 0, None, false));
+        assert_eq!(short(&[]), edit(0, 0, None, false));
+        assert_eq!(Edit::read(&words(&[0, 2, 0, 0, ONE]), 1000, 48_000), None);
+        let long = words(&[0x100_0000, 1, 0, 2000, 1, 0, ONE]);
+        assert_eq!(Edit::read(&long, 1000, 48_000), edit(0, 1 << 32, Some(96_000), false));
+    }
+
+    #[test]
+    fn scales() {
+        let cases = [(1, 3, 1000, 333), (2, 3, 1000, 667), (-1, 3, 1000, -333), (1, 2, 1, 1), (5, 0, 1, 5), (i64::MAX, 1, 1000, i64::MAX)];
+        for (ticks, from, to, expected) in cases {
+            assert_eq!(rescale(ticks, from, to), expected, "{ticks} from {from} to {to}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn survives_any_change(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8), packed in any::<bool>()) {
+            let mut bytes = five().concat();
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            let packing = packed.then_some(Packing { frames: 2, bytes: 3 });
+            let wanted = Wanted { at: 0, file_len: 1 << 33, all_key: false, packing, edit: &Edit::default() };
+            if let Ok(table) = expand(&bytes.into(), &wanted, &mut Budget::default()) {
+                prop_assert!(table.extent.is_none_or(|extent| extent.end_byte <= 1 << 33));
+                key_frames(&table.samples);
+            }
+        }
+    }
 }
