@@ -4,11 +4,15 @@
 //! segments that a player asks for; [`app`] wires the parts and stops them in order.
 
 pub mod app;
+pub mod cage;
 pub mod config;
 pub mod data_dir;
 pub mod http;
 pub mod logging;
+pub mod loopback;
+pub mod produce;
 pub mod source;
+pub mod spawner;
 pub mod store;
 pub mod tasks;
 pub mod torrent;

@@ -11,6 +11,10 @@ use balcony_server::{app, http};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // Hidden: what a child of the server runs before it becomes ffmpeg. Before all else, for it must be quick.
+    if arguments.first().is_some_and(|word| word == "cage") {
+        balcony_server::cage::run(arguments.into_iter().skip(1));
+    }
     let words = match config::from_flags(arguments) {
         Asked::Print(text) => return print(&text),
         Asked::Run(words) => words,

@@ -1,0 +1,350 @@
+//! From ffmpeg's packets to segments: what is dropped, where a segment ends, and what each chunk holds.
+//!
+//! Pure: packets on the film's time line go in, [`Made`] comes out. Whichever run of ffmpeg a packet comes from, and wherever that run
+//! began, the same film gives the same times, because segments begin at the key frame that belongs to their cut (pictures) or at the
+//! cut's place on the global grid (sound), and decode times follow from presentation times alone.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+
+use balcony_media::ffmpeg::AAC_FRAME;
+use balcony_media::fmp4::Row;
+use balcony_media::fmp4::write::{Chunker, Coded, Reorder, chunk, row};
+use bytes::{Bytes, BytesMut};
+
+/// How long a chunk should be.
+const CHUNK_MS: u32 = 500;
+
+/// Most chunks of a segment: ten minutes. No cut lists make such segments; an encoder that never makes a key frame again would.
+const MOST_CHUNKS: u32 = 1200;
+
+/// What a run hands on, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// The init segment. Comes first and once; the same for all runs of a rendition.
+    Init(Bytes),
+    /// The next chunk of a segment.
+    Chunk {
+        /// Number of the segment.
+        segment: u32,
+        /// `moof` and `mdat`, behind a `styp` where it is the first.
+        bytes: Bytes,
+        /// Whether the segment begins with it.
+        first: bool,
+    },
+    /// The segment is whole.
+    SegmentDone {
+        /// Its number.
+        segment: u32,
+    },
+    /// ffmpeg failed within this segment: what was handed on of it is void, it comes again from its first chunk.
+    Again {
+        /// Its number.
+        segment: u32,
+    },
+    /// Nothing follows.
+    End,
+}
+
+/// A packet on the film's time line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Presentation time in ticks of the rendition.
+    pub pts: i64,
+    /// Decoding can begin here.
+    pub key: bool,
+    /// The coded bytes.
+    pub data: Bytes,
+}
+
+/// The encoder did what it must not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the encoder makes no key frames")]
+pub struct Endless;
+
+/// Where segments begin, and in which ticks.
+#[derive(Debug, Clone)]
+pub struct Grid {
+    /// Cuts in ticks: segment `n` lies between `cuts[n]` and `cuts[n + 1]`. Ascending, at least two.
+    pub cuts: Arc<[i64]>,
+    /// Ticks per second.
+    pub timescale: u32,
+    /// Ordinary length of a sample in ticks.
+    pub frame: u32,
+}
+
+impl Grid {
+    /// Number of segments.
+    pub fn segments(&self) -> u32 {
+        u32::try_from(self.cuts.len().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Where segment `n` begins, or the film ends; the last cut for numbers beyond.
+    pub fn cut(&self, n: u32) -> i64 {
+        self.cuts.get(n as usize).or_else(|| self.cuts.last()).copied().unwrap_or(0)
+    }
+
+    /// The last segment among those before `end` whose cut is not after `time`, looking from `from` on.
+    fn segment_at(&self, time: i64, from: u32, end: u32) -> Option<u32> {
+        (from..end).take_while(|n| self.cut(*n) <= time).last()
+    }
+}
+
+/// Writes the chunks of one segment after the other.
+struct Packager {
+    grid: Grid,
+    segment: u32,
+    written: u32,
+    chunker: Chunker,
+    base: Option<i64>,
+    rows: Vec<Row>,
+    data: Vec<Bytes>,
+    made: VecDeque<Made>,
+}
+
+impl Packager {
+    fn new(grid: Grid, segment: u32) -> Self {
+        let chunker = Chunker::new(grid.timescale, CHUNK_MS);
+        Self { grid, segment, written: 0, chunker, base: None, rows: Vec::new(), data: Vec::new(), made: VecDeque::new() }
+    }
+
+    /// The next sample of the segment, decoded at `dts`.
+    fn sample(&mut self, dts: i64, row: Row, data: Bytes) {
+        self.base.get_or_insert(dts);
+        self.rows.push(row);
+        self.data.push(data);
+        if self.chunker.push(row.duration) {
+            self.flush();
+        }
+    }
+
+    /// Hands on what there is as a chunk.
+    fn flush(&mut self) {
+        let Some(base) = self.base.take() else { return };
+        let rows = mem::take(&mut self.rows);
+        let head = self.head(base, &rows);
+        let data = mem::take(&mut self.data);
+        let mut bytes = BytesMut::with_capacity(head.len() + data.iter().map(Bytes::len).sum::<usize>());
+        bytes.extend_from_slice(&head);
+        data.iter().for_each(|data| bytes.extend_from_slice(data));
+        self.hand_on(bytes.freeze());
+    }
+
+    fn head(&self, base: i64, rows: &[Row]) -> Bytes {
+        // Unlike a count of all chunks ever made, this is the same in every run.
+        let sequence = self.segment.saturating_mul(256).saturating_add(self.written.min(255)).saturating_add(1);
+        chunk(sequence, u64::try_from(base).unwrap_or(0), rows, self.written == 0)
+    }
+
+    fn hand_on(&mut self, bytes: Bytes) {
+        self.made.push_back(Made::Chunk { segment: self.segment, bytes, first: self.written == 0 });
+        self.written += 1;
+    }
+
+    /// Ends the segment, with an empty chunk if it has none, and goes on to the next.
+    fn close(&mut self) {
+        self.flush();
+        if self.written == 0 {
+            let head = self.head(self.grid.cut(self.segment), &[]);
+            self.hand_on(head);
+        }
+        self.made.push_back(Made::SegmentDone { segment: self.segment });
+        self.segment += 1;
+        self.written = 0;
+        self.chunker = Chunker::new(self.grid.timescale, CHUNK_MS);
+    }
+
+    /// Ends segments until `segment` is the one to be written.
+    fn close_until(&mut self, segment: u32) {
+        while self.segment < segment {
+            self.close();
+        }
+    }
+}
+
+/// Assembles the segments `from..until` of a rendition.
+pub struct Assembler {
+    until: u32,
+    packager: Packager,
+    kind: Kind,
+}
+
+enum Kind {
+    Pictures(Pictures),
+    Sound {
+        /// Number of the next frame of the grid.
+        next: Option<i64>,
+    },
+}
+
+struct Pictures {
+    slack: i64,
+    shift: u64,
+    open: bool,
+    reorder: Reorder,
+    waiting: VecDeque<(Coded, Bytes)>,
+    times: VecDeque<i64>,
+}
+
+impl Assembler {
+    /// For pictures. A key frame up to `slack` ticks before a cut belongs to it. `reorder` is the number of pictures that the encoder may
+    /// hold back, `shift` what composition offsets are shifted by, in ticks.
+    pub fn pictures(grid: Grid, from: u32, until: u32, slack: i64, reorder: u32, shift: u64) -> Self {
+        let reorder = Reorder::new(u8::try_from(reorder).unwrap_or(16));
+        let pictures = Pictures { slack, shift, open: false, reorder, waiting: VecDeque::new(), times: VecDeque::new() };
+        Self { until, packager: Packager::new(grid, from), kind: Kind::Pictures(pictures) }
+    }
+
+    /// For AAC. All cuts must lie on the grid of 1024 samples.
+    pub fn sound(grid: Grid, from: u32, until: u32) -> Self {
+        Self { until, packager: Packager::new(grid, from), kind: Kind::Sound { next: None } }
+    }
+
+    /// The segment that is being assembled, or will be next.
+    pub fn segment(&self) -> u32 {
+        self.packager.segment
+    }
+
+    /// Whether something of that segment was handed on.
+    pub fn within_segment(&self) -> bool {
+        self.packager.written > 0
+    }
+
+    /// Whether the first sample that counts has come.
+    pub fn begun(&self) -> bool {
+        match &self.kind {
+            Kind::Pictures(pictures) => pictures.open,
+            Kind::Sound { next } => next.is_some(),
+        }
+    }
+
+    /// Whether all that was asked for is made.
+    pub fn done(&self) -> bool {
+        self.packager.segment >= self.until
+    }
+
+    /// What is ready to be handed on.
+    pub fn next(&mut self) -> Option<Made> {
+        self.packager.made.pop_front()
+    }
+
+    /// The next packet in decode order.
+    pub fn push(&mut self, sample: Sample) -> Result<(), Endless> {
+        if self.done() {
+            return Ok(());
+        }
+        match &mut self.kind {
+            Kind::Pictures(pictures) => pictures.push(&mut self.packager, self.until, sample),
+            Kind::Sound { next } => {
+                push_frame(next, &mut self.packager, self.until, sample);
+                Ok(())
+            }
+        }
+    }
+
+    /// The film is over: what is left becomes the end of its segment, and all segments behind it are empty.
+    pub fn finish(&mut self) {
+        if self.done() {
+            return;
+        }
+        if let Kind::Pictures(pictures) = &mut self.kind {
+            let told = self.packager.grid.cut(self.packager.grid.segments());
+            pictures.drain(&mut self.packager, told, Ending::Film);
+        }
+        self.packager.close_until(self.until);
+    }
+}
+
+/// What follows the last picture of a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// A picture that is shown at the end of this segment.
+    Picture,
+    /// Nothing: the end that the container tells may be wrong.
+    Film,
+}
+
+impl Pictures {
+    fn push(&mut self, packager: &mut Packager, until: u32, sample: Sample) -> Result<(), Endless> {
+        if sample.key && !self.turn(packager, until, sample.pts) {
+            return Ok(());
+        }
+        if !self.open {
+            return Ok(());
+        }
+        if packager.written > MOST_CHUNKS {
+            return Err(Endless);
+        }
+        let size = u32::try_from(sample.data.len()).unwrap_or(u32::MAX);
+        self.times.extend(self.reorder.push(sample.pts));
+        self.waiting.push_back((Coded { pts: sample.pts, size, key: sample.key }, sample.data));
+        while let (Some(now), Some(next)) = (self.times.front().copied(), self.times.get(1).copied()) {
+            self.write(packager, now, next);
+        }
+        Ok(())
+    }
+
+    /// A key frame: begins the segment whose cut it belongs to. Answers whether it is wanted.
+    fn turn(&mut self, packager: &mut Packager, until: u32, pts: i64) -> bool {
+        let segments = packager.grid.segments();
+        // The last segment of the film has no picture behind its end that would end it, unless the film is longer than was told.
+        let last = if until >= segments { until } else { until + 1 };
+        let Some(segment) = packager.grid.segment_at(pts.saturating_add(self.slack), packager.segment, last) else {
+            return self.open;
+        };
+        let too_late = packager.grid.cut(segments).saturating_add(i64::from(packager.grid.timescale));
+        if self.open && (segment > packager.segment || pts > too_late) {
+            self.drain(packager, pts, Ending::Picture);
+            self.open = false;
+        }
+        if pts > too_late {
+            packager.close_until(until);
+            return false;
+        }
+        packager.close_until(segment.min(until));
+        self.open = segment < until;
+        self.open
+    }
+
+    /// Writes what waits; the last picture lasts until `end`.
+    fn drain(&mut self, packager: &mut Packager, end: i64, ending: Ending) {
+        self.times.extend(self.reorder.finish());
+        while let Some(now) = self.times.front().copied() {
+            let frame = i64::from(packager.grid.frame);
+            let next = self.times.get(1).copied().unwrap_or_else(|| match ending {
+                Ending::Film if end <= now || end - now > 2 * frame => now.saturating_add(frame),
+                Ending::Film | Ending::Picture => end.max(now.saturating_add(1)),
+            });
+            self.write(packager, now, next);
+        }
+    }
+
+    fn write(&mut self, packager: &mut Packager, now: i64, next: i64) {
+        self.times.pop_front();
+        if let Some((coded, data)) = self.waiting.pop_front() {
+            packager.sample(now, row(&coded, now, next, self.shift), data);
+        }
+    }
+}
+
+/// A frame of sound: its place is the nearest on the grid. What lies before the first segment or was there already is dropped.
+fn push_frame(next: &mut Option<i64>, packager: &mut Packager, until: u32, sample: Sample) {
+    let number = sample.pts.saturating_add(AAC_FRAME / 2).div_euclid(AAC_FRAME);
+    let at = number.saturating_mul(AAC_FRAME);
+    if at < packager.grid.cut(packager.segment) || next.is_some_and(|next| number < next) {
+        return;
+    }
+    if next.is_some_and(|next| number > next) {
+        // A hole: the next chunk tells a time of its own.
+        packager.flush();
+    }
+    *next = Some(number.saturating_add(1));
+    while packager.segment < until && at >= packager.grid.cut(packager.segment + 1) {
+        packager.close();
+    }
+    if packager.segment < until {
+        let size = u32::try_from(sample.data.len()).unwrap_or(u32::MAX);
+        packager.sample(at, Row { size, duration: 1024, composition: 0, key: true }, sample.data);
+    }
+}

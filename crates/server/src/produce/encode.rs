@@ -1,0 +1,569 @@
+//! Encoded segments: one run per rendition and cursor, from a segment on.
+//!
+//! A run starts ffmpeg in the cage on a lease of the film, reads its pipe no faster than the segments are taken, and hands on chunks as
+//! they are ready. It watches for a child that hangs, dies or talks rubbish, and starts it again from the segment where that happened.
+//! Long films are made in several goes, because the list of key frame times is bounded; a go that landed behind its first cut (formats
+//! without an index) is repeated from further ahead. What the packets become is decided in [`super::assemble`].
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use balcony_media::codec::h264;
+use balcony_media::container::Codec;
+use balcony_media::ffmpeg::{self, AudioJob, Encoder, Input, VideoJob};
+use balcony_media::fmp4::read::{Event, PipeTrack, Reader};
+use balcony_media::fmp4::write::{Entry, InitTrack, Raster, init};
+use balcony_media::ladder::Size;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::assemble::{Assembler, Endless, Grid, Made, Sample};
+use crate::cage::Limits;
+use crate::loopback::{Lease, Loopback};
+use crate::source::{Source, SourceError};
+use crate::spawner::{Child, Spawner};
+use crate::tasks::{End, Tasks};
+
+/// Chunks that may wait to be taken: about four seconds of film.
+const READ_AHEAD: usize = 8;
+
+/// Bytes of one read of the pipe.
+const READ: usize = 64 * 1024;
+
+/// How often a child that failed is started again before the run gives up; counted anew when a segment was finished.
+const RESTARTS: u32 = 2;
+
+/// How far ahead of its first cut a go starts to decode, one after the other when it lands too late, in microseconds. Formats with an
+/// index land where they are told.
+const LEADS: [i64; 4] = [0, 3_000_000, 15_000_000, 60_000_000];
+
+/// How long a child that closed its pipe may take to end.
+const END_WAIT: Duration = Duration::from_secs(5);
+
+/// Everything that a run needs from the house. Cheap to clone.
+#[derive(Clone)]
+pub struct Tools {
+    /// Starts children.
+    pub spawner: Spawner,
+    /// Gives them the film.
+    pub loopback: Loopback,
+    /// The ffmpeg program.
+    pub ffmpeg: PathBuf,
+    /// The ffprobe program.
+    pub ffprobe: PathBuf,
+    /// Owns the tasks of all runs.
+    pub tasks: Tasks,
+    /// When a child counts as hung.
+    pub patience: Patience,
+}
+
+/// When a child counts as hung. Time that it spends waiting for bytes of the film never counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Neither a byte read nor a byte written.
+    pub still: Duration,
+    /// Bytes read, but none written.
+    pub fruitless: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { still: Duration::from_secs(12), fruitless: Duration::from_secs(60) }
+    }
+}
+
+/// The film, as ffmpeg has to be told of it.
+#[derive(Debug, Clone)]
+pub struct FilmInput {
+    /// Its bytes.
+    pub source: Source,
+    /// File time of film time zero, in microseconds: 0 for MP4 and Matroska, the container's start time for others.
+    pub zero_us: i64,
+    /// The start time that libavformat finds, in microseconds: the least of all tracks' first times.
+    pub origin_us: i64,
+    /// The container has tables that lead to any key frame.
+    pub indexed: bool,
+}
+
+/// A rendition that ffmpeg encodes.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Position among all streams of the file.
+    pub stream: usize,
+    /// BCP 47 or ISO 639-2, for the init segment.
+    pub language: String,
+    /// Where segments begin. Pictures: ticks of the source's timescale (MP4) or 90000. Sound: 48 kHz, all cuts multiples of 1024.
+    pub grid: Grid,
+    /// How it is coded.
+    pub coding: Coding,
+}
+
+/// How a rendition is coded.
+#[derive(Debug, Clone)]
+pub enum Coding {
+    /// H.264.
+    Pictures {
+        /// Size in square pixels, upright.
+        size: Size,
+        /// Whether the decoded picture differs from that.
+        scale: bool,
+        /// De-interlace.
+        interlaced: bool,
+        /// Map HDR to SDR.
+        hdr: bool,
+        /// The encoder.
+        encoder: Encoder,
+        /// Threads of decoder and encoder each; 0 lets ffmpeg choose.
+        threads: u16,
+    },
+    /// AAC-LC at 48 kHz.
+    Sound {
+        /// 1 or 2.
+        channels: u8,
+        /// Bits per second.
+        bitrate: u32,
+    },
+}
+
+/// Why a run ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The child neither read nor wrote for too long, again and again.
+    #[error("ffmpeg hangs")]
+    Hung,
+    /// The child ended with an error, again and again.
+    #[error("ffmpeg ended with {status}: {stderr}")]
+    Died {
+        /// Exit code or signal.
+        status: String,
+        /// The last that it said, at most 4 KB.
+        stderr: String,
+    },
+    /// What the child wrote cannot be used, again and again.
+    #[error("ffmpeg wrote rubbish: {0}")]
+    Rubbish(String),
+    /// The film cannot be read. Not ffmpeg's fault, and not tried again here.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// No child could be started.
+    #[error("ffmpeg could not be started: {0}")]
+    Start(#[from] io::Error),
+}
+
+impl RunError {
+    /// Whether another child may do better.
+    const fn is_the_childs(&self) -> bool {
+        matches!(self, Self::Hung | Self::Died { .. } | Self::Rubbish(_))
+    }
+}
+
+impl From<Endless> for RunError {
+    fn from(error: Endless) -> Self {
+        Self::Rubbish(error.to_string())
+    }
+}
+
+/// A production that is running. Dropping it kills its child at once.
+pub struct EncodeRun {
+    made: mpsc::Receiver<Result<Made, RunError>>,
+    task: JoinHandle<End>,
+}
+
+impl EncodeRun {
+    /// Starts to make the segments of `target` from number `from` on, to the end of the film.
+    pub fn start(tools: &Tools, film: FilmInput, target: Target, from: u32) -> Self {
+        let (sender, made) = mpsc::channel(READ_AHEAD);
+        let mut run = Run { tools: tools.clone(), film, target, next: from, init: None, lead: 0, sender };
+        let task = tools.tasks.spawn("encode", async move {
+            let end = run.all().await.map(|()| Made::End);
+            // Nobody may be listening any more.
+            let _ = run.sender.send(end).await;
+        });
+        Self { made, task }
+    }
+
+    /// What is ready next, waiting for it; `None` behind [`Made::End`] or an error. Not asking is what slows the run down: it stands
+    /// still once a few seconds are ready. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Option<Result<Made, RunError>> {
+        self.made.recv().await
+    }
+}
+
+impl Drop for EncodeRun {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Nobody wants what is made.
+struct Unwanted;
+
+/// How one go ended well.
+enum Went {
+    /// All its segments are made.
+    Through,
+    /// The film ended within it.
+    FilmOver,
+    /// It landed behind its first cut.
+    Late,
+    /// Nobody wants what is made.
+    Unwanted,
+}
+
+impl From<Unwanted> for Went {
+    fn from(_: Unwanted) -> Self {
+        Self::Unwanted
+    }
+}
+
+struct Run {
+    tools: Tools,
+    film: FilmInput,
+    target: Target,
+    /// The next segment to be made.
+    next: u32,
+    init: Option<Bytes>,
+    /// Which of [`LEADS`].
+    lead: usize,
+    sender: mpsc::Sender<Result<Made, RunError>>,
+}
+
+impl Run {
+    async fn all(&mut self) -> Result<(), RunError> {
+        let segments = self.target.grid.segments();
+        let mut failures = 0;
+        self.lead = usize::from(!self.film.indexed);
+        while self.next < segments {
+            let from = self.next;
+            let mut go = self.assembler(from, segments);
+            match self.go(&mut go, from).await {
+                Ok(Went::Unwanted) => return Ok(()),
+                Ok(Went::Late) => self.lead += 1,
+                Ok(Went::Through) => self.next = go.segment(),
+                Ok(Went::FilmOver) => return self.rest_is_empty(go.segment(), segments).await,
+                Err(error) => {
+                    if self.hand_on_all(&mut go).await.is_err() {
+                        return Ok(());
+                    }
+                    self.next = go.segment();
+                    failures = if self.next > from { 1 } else { failures + 1 };
+                    if !error.is_the_childs() || failures > RESTARTS {
+                        return Err(error);
+                    }
+                    tracing::warn!(%error, segment = self.next, failures, "ffmpeg is started again");
+                    if go.within_segment() && self.hand_on(Made::Again { segment: self.next }).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn assembler(&self, from: u32, segments: u32) -> Assembler {
+        let goal = from.saturating_add(ffmpeg::MAX_BOUNDARIES as u32 - 1).min(segments);
+        let grid = self.target.grid.clone();
+        match &self.target.coding {
+            Coding::Pictures { encoder, .. } => {
+                let slack = ticks(ffmpeg::slack_us(self.frame_us()), grid.timescale);
+                Assembler::pictures(grid, from, goal, slack, encoder.reorder(), self.shift())
+            }
+            Coding::Sound { .. } => Assembler::sound(grid, from, goal),
+        }
+    }
+
+    /// One child, from segment `from` as far as `go` wants.
+    async fn go(&mut self, go: &mut Assembler, from: u32) -> Result<Went, RunError> {
+        let lease = self.tools.loopback.lease(self.film.source.clone())?;
+        let args = self.args(&lease, from);
+        let mut child = self.tools.spawner.spawn(Limits::ENCODE, &self.tools.ffmpeg, &args).await?;
+        let mut pipe = child.take_stdout().ok_or_else(|| io::Error::other("no pipe"))?;
+        let mut reader = Reader::new();
+        let mut track = None;
+        let mut buffer = BytesMut::with_capacity(READ);
+        while !go.done() {
+            let bytes = watched(&mut pipe, &mut buffer, &lease, self.tools.patience).await?;
+            if bytes.is_empty() {
+                return self.at_end(&mut child, &lease, go, from).await;
+            }
+            reader.push(bytes);
+            while let Some(event) = reader.next().map_err(|error| RunError::Rubbish(error.to_string()))? {
+                match event {
+                    Event::Header(tracks) => {
+                        let Some(told) = tracks.into_iter().next() else {
+                            return Err(RunError::Rubbish("no track".into()));
+                        };
+                        if self.began(&told).await?.is_err() {
+                            return Ok(Went::Unwanted);
+                        }
+                        track = Some(told);
+                    }
+                    Event::Packet(packet) => {
+                        let Some(track) = track.as_ref().filter(|track| track.id == packet.track) else { continue };
+                        let pts = self.film_time(track, packet.pts);
+                        if !go.begun() && self.is_late(pts, from) {
+                            return Ok(Went::Late);
+                        }
+                        go.push(Sample { pts, key: packet.key, data: packet.data })?;
+                    }
+                }
+            }
+            if self.hand_on_all(go).await.is_err() {
+                return Ok(Went::Unwanted);
+            }
+        }
+        Ok(Went::Through)
+    }
+
+    /// The pipe is closed: was that the end of the film?
+    async fn at_end(&mut self, child: &mut Child, lease: &Lease, go: &mut Assembler, from: u32) -> Result<Went, RunError> {
+        let Ok(ended) = tokio::time::timeout(END_WAIT, child.wait()).await else {
+            return Err(RunError::Hung);
+        };
+        let ended = ended?;
+        if let Some(error) = lease.error() {
+            return Err(error.into());
+        }
+        if !ended.status.success() {
+            return Err(RunError::Died { status: ended.status.to_string(), stderr: ended.stderr });
+        }
+        if !go.begun() && self.may_seek_earlier(from) {
+            return Ok(Went::Late);
+        }
+        go.finish();
+        let handed = self.hand_on_all(go).await;
+        Ok(handed.map_or_else(Went::from, |()| Went::FilmOver))
+    }
+
+    fn args(&self, lease: &Lease, from: u32) -> Vec<String> {
+        let grid = &self.target.grid;
+        let input = Input {
+            url: lease.url(),
+            stream: self.target.stream,
+            zero_us: self.film.zero_us,
+            origin_us: self.film.origin_us,
+            lead_us: LEADS.get(self.lead).copied().unwrap_or(0),
+            indexed: self.film.indexed,
+        };
+        let until = from.saturating_add(ffmpeg::MAX_BOUNDARIES as u32 - 1).min(grid.segments());
+        match &self.target.coding {
+            Coding::Pictures { size, scale, interlaced, hdr, encoder, threads } => VideoJob {
+                input,
+                boundaries_us: (from..=until).map(|n| micros(grid.cut(n), grid.timescale)).collect(),
+                // Enough to see the key frame that ends the last segment, and to show what a film is longer than was told.
+                end_us: Some(micros(grid.cut(until), grid.timescale).saturating_add(1_500_000)),
+                frame_us: self.frame_us(),
+                size: *size,
+                scale: *scale,
+                interlaced: *interlaced,
+                hdr: *hdr,
+                timescale: grid.timescale,
+                encoder: encoder.clone(),
+                threads: *threads,
+            }
+            .args(),
+            Coding::Sound { channels, bitrate } => self.sound(input, grid.cut(from), grid.cut(until), *channels, *bitrate).args(),
+        }
+    }
+
+    fn sound(&self, input: Input, from: i64, until: i64, channels: u8, bitrate: u32) -> AudioJob {
+        // Two frames more than are wanted: the encoder's last ones may be padded.
+        let end_frame = Some(until.div_euclid(ffmpeg::AAC_FRAME).saturating_add(2));
+        AudioJob { input, first_frame: from.div_euclid(ffmpeg::AAC_FRAME), end_frame, channels, bitrate }
+    }
+
+    /// A header on the pipe: the init segment follows from it, and must be the one that was handed on before.
+    async fn began(&mut self, track: &PipeTrack) -> Result<Result<(), Unwanted>, RunError> {
+        let init = self.init_of(track)?;
+        match &self.init {
+            Some(before) if *before == init => Ok(Ok(())),
+            Some(_) => Err(RunError::Rubbish("the encoder is set up differently than before".into())),
+            None => {
+                self.init = Some(init.clone());
+                Ok(self.hand_on(Made::Init(init)).await)
+            }
+        }
+    }
+
+    fn init_of(&self, track: &PipeTrack) -> Result<Bytes, RunError> {
+        let Target { grid, language, .. } = &self.target;
+        let config = track.config.clone();
+        let entry = match (&self.target.coding, &track.codec) {
+            (Coding::Pictures { .. }, Codec::H264) => {
+                let told = h264::describe(&config).ok_or_else(|| RunError::Rubbish("no parameter sets".into()))?;
+                Entry::Avc { config, raster: Raster::from(&told) }
+            }
+            (Coding::Sound { .. }, Codec::Aac) => Entry::Aac { config, channels: track.channels, sample_rate: track.sample_rate },
+            _ => return Err(RunError::Rubbish("another codec than was asked for".into())),
+        };
+        let duration = u64::try_from(grid.cut(grid.segments())).ok().filter(|ticks| *ticks > 0);
+        Ok(init(&InitTrack { entry, timescale: grid.timescale, language: language.clone(), duration, media_time: self.shift() }))
+    }
+
+    /// Ticks by which composition offsets are shifted: the same for all runs of the rendition.
+    fn shift(&self) -> u64 {
+        match &self.target.coding {
+            Coding::Pictures { encoder, .. } => u64::from(encoder.reorder()) * u64::from(self.target.grid.frame),
+            Coding::Sound { .. } => 0,
+        }
+    }
+
+    fn frame_us(&self) -> i64 {
+        micros(i64::from(self.target.grid.frame), self.target.grid.timescale)
+    }
+
+    /// A time of the pipe on the film's time line: the pipe's own edit list and the container's zero taken away.
+    fn film_time(&self, track: &PipeTrack, pts: i64) -> i64 {
+        let grid = &self.target.grid;
+        let shown = pts.saturating_sub(track.media_time);
+        let scaled = rescale(shown, grid.timescale, track.timescale);
+        scaled.saturating_sub(ticks(self.film.zero_us, grid.timescale))
+    }
+
+    /// The first picture that came out lies behind the first cut, and an earlier seek could find the ones before it.
+    fn is_late(&self, pts: i64, from: u32) -> bool {
+        let grid = &self.target.grid;
+        let late = pts > grid.cut(from).saturating_add(2 * i64::from(grid.frame));
+        late && self.may_seek_earlier(from)
+    }
+
+    fn may_seek_earlier(&self, from: u32) -> bool {
+        let most = if self.film.indexed { 2 } else { LEADS.len() - 1 };
+        let sought = micros(self.target.grid.cut(from), self.target.grid.timescale) > 0;
+        sought && self.lead < most && matches!(self.target.coding, Coding::Pictures { .. })
+    }
+
+    async fn rest_is_empty(&self, from: u32, segments: u32) -> Result<(), RunError> {
+        let mut rest = self.assembler(from, segments);
+        let mut next = from;
+        while next < segments {
+            rest.finish();
+            if self.hand_on_all(&mut rest).await.is_err() {
+                return Ok(());
+            }
+            next = rest.segment();
+            rest = self.assembler(next, segments);
+        }
+        Ok(())
+    }
+
+    async fn hand_on_all(&self, go: &mut Assembler) -> Result<(), Unwanted> {
+        while let Some(made) = go.next() {
+            self.hand_on(made).await?;
+        }
+        Ok(())
+    }
+
+    async fn hand_on(&self, made: Made) -> Result<(), Unwanted> {
+        self.sender.send(Ok(made)).await.map_err(|_| Unwanted)
+    }
+}
+
+/// The next bytes of the pipe, none at its end. A child that is waiting for the film is given all the time it needs.
+async fn watched(pipe: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, lease: &Lease, patience: Patience) -> Result<Bytes, RunError> {
+    buffer.reserve(READ);
+    let began = Instant::now();
+    let mut alarm = began + patience.still;
+    let mut waited = began;
+    loop {
+        tokio::select! {
+            biased;
+            read = pipe.read_buf(buffer) => return read.map(|_| buffer.split().freeze()).map_err(RunError::Start),
+            () = tokio::time::sleep_until(alarm.into()) => {}
+        }
+        let now = Instant::now();
+        if lease.waiting_since().is_some() {
+            waited = now;
+        }
+        let due = (waited.max(lease.flowed_at()) + patience.still).min(waited + patience.fruitless);
+        if due <= now {
+            return Err(RunError::Hung);
+        }
+        alarm = due;
+    }
+}
+
+/// Ticks in microseconds, rounded down.
+fn micros(ticks: i64, timescale: u32) -> i64 {
+    let us = i128::from(ticks) * 1_000_000;
+    i64::try_from(us.div_euclid(i128::from(timescale.max(1)))).unwrap_or(i64::MAX)
+}
+
+/// Microseconds in ticks, rounded to the nearest.
+fn ticks(us: i64, timescale: u32) -> i64 {
+    rescale(us, timescale, 1_000_000)
+}
+
+/// Rounded to the nearest.
+fn rescale(time: i64, to: u32, from: u32) -> i64 {
+    let from = i128::from(from.max(1));
+    let scaled = (i128::from(time) * i128::from(to) + from / 2).div_euclid(from);
+    i64::try_from(scaled).unwrap_or(if scaled < 0 { i64::MIN } else { i64::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    const PATIENCE: Patience = Patience { still: Duration::from_millis(100), fruitless: Duration::from_secs(1) };
+
+    async fn lease() -> (tempfile::NamedTempFile, Tasks, Lease) {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(b"film").expect("written");
+        let tasks = Tasks::new();
+        let loopback = Loopback::start(&tasks).await.expect("listening");
+        let lease = loopback.lease(Source::local(file.path()).expect("opened")).expect("leased");
+        (file, tasks, lease)
+    }
+
+    #[tokio::test]
+    async fn a_child_that_waits_for_the_film_does_not_hang() {
+        let (_file, _tasks, lease) = lease().await;
+        let (mut pipe, mut child) = tokio::io::duplex(64);
+        let (mut buffer, waiting) = (BytesMut::new(), lease.hold());
+        let read = watched(&mut pipe, &mut buffer, &lease, PATIENCE);
+        assert!(tokio::time::timeout(Duration::from_millis(500), read).await.is_err(), "it is still waited for");
+        drop(waiting);
+        let began = Instant::now();
+        assert!(matches!(watched(&mut pipe, &mut buffer, &lease, PATIENCE).await, Err(RunError::Hung)));
+        assert!(began.elapsed() >= PATIENCE.still && began.elapsed() < PATIENCE.fruitless);
+        child.write_all(b"moof").await.expect("written");
+        assert_eq!(watched(&mut pipe, &mut buffer, &lease, PATIENCE).await.expect("bytes"), "moof");
+        drop(child);
+        assert!(watched(&mut pipe, &mut buffer, &lease, PATIENCE).await.expect("the end").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_child_that_only_reads_hangs_in_the_end() {
+        let (_file, _tasks, lease) = lease().await;
+        let (mut pipe, _child) = tokio::io::duplex(64);
+        let reading = async {
+            loop {
+                reqwest::get(lease.url()).await.expect("an answer").bytes().await.expect("bytes");
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        };
+        let (began, mut buffer) = (Instant::now(), BytesMut::new());
+        tokio::select! {
+            read = watched(&mut pipe, &mut buffer, &lease, PATIENCE) => assert!(matches!(read, Err(RunError::Hung))),
+            () = reading => {}
+        }
+        assert!(began.elapsed() >= PATIENCE.fruitless);
+    }
+
+    #[test]
+    fn times_are_scaled_both_ways() {
+        for (time, timescale, us) in [(144_144, 24_000, 6_006_000), (1, 90_000, 11), (-90_000, 90_000, -1_000_000), (i64::MAX, 1, i64::MAX)]
+        {
+            assert_eq!(micros(time, timescale), us);
+        }
+        assert_eq!((ticks(1_460_200, 90_000), rescale(3, 90_000, 24_000), rescale(i64::MAX, u32::MAX, 1)), (131_418, 11, i64::MAX));
+    }
+}

@@ -1,0 +1,433 @@
+//! Encoded segments made by real ffmpeg from real files: whichever run makes them, they join.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use balcony_media::ffmpeg::Encoder;
+use balcony_media::fmp4::Packet;
+use balcony_media::fmp4::read::{Event, Reader};
+use balcony_media::ladder::Size;
+use balcony_server::loopback::Loopback;
+use balcony_server::produce::assemble::{Grid, Made};
+use balcony_server::produce::encode::{Coding, EncodeRun, FilmInput, Patience, RunError, Target, Tools};
+use balcony_server::produce::probe::{ProbeError, probe};
+use balcony_server::source::Source;
+use balcony_server::spawner::Spawner;
+use balcony_server::tasks::Tasks;
+use bytes::Bytes;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn program(variable: &str, name: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(|| PathBuf::from(name), PathBuf::from)
+}
+
+fn ffmpeg(args: &str, file: &Path) {
+    let done = Command::new(program("FFMPEG_BIN", "ffmpeg"))
+        .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-y"])
+        .args(args.split_whitespace())
+        .arg(file)
+        .status()
+        .expect("ffmpeg");
+    assert!(done.success(), "{args}");
+}
+
+/// A film with B-frames, irregular key frames and a click each second.
+fn film(folder: &Path, name: &str, seconds: u32) -> PathBuf {
+    let path = folder.join(name);
+    let codecs = if name.ends_with("avi") { "-c:v mpeg4 -g 50 -c:a mp3" } else { "-c:v libx264 -preset veryfast -bf 3 -g 90 -c:a aac" };
+    let args = format!(
+        "-f lavfi -i testsrc2=s=320x180:r=24000/1001:d={seconds} \
+         -f lavfi -i aevalsrc=0.9*between(mod(t\\,1)\\,0\\,0.002):s=44100:d={seconds} {codecs} -pix_fmt yuv420p -shortest"
+    );
+    ffmpeg(&args, &path);
+    path
+}
+
+async fn tools(ffmpeg: PathBuf) -> Tools {
+    let tasks = Tasks::new();
+    Tools {
+        spawner: Spawner::start(PathBuf::from(env!("CARGO_BIN_EXE_balcony-server"))).expect("a thread"),
+        loopback: Loopback::start(&tasks).await.expect("listening"),
+        ffmpeg,
+        ffprobe: program("FFPROBE_BIN", "ffprobe"),
+        tasks,
+        patience: Patience::default(),
+    }
+}
+
+async fn real_tools() -> Tools {
+    tools(program("FFMPEG_BIN", "ffmpeg")).await
+}
+
+fn input(path: &Path, start_us: i64, indexed: bool) -> FilmInput {
+    FilmInput { source: Source::local(path).expect("opened"), zero_us: start_us, origin_us: start_us, indexed }
+}
+
+fn pictures(cuts: Vec<i64>, timescale: u32) -> Target {
+    let encoder = Encoder::X264 { preset: "superfast", crf: 28, maxrate: 600_000, bufsize: 600_000, level: 30 };
+    let frame = (u64::from(timescale) * 1001).div_ceil(24_000) as u32;
+    Target {
+        stream: 0,
+        language: "und".into(),
+        grid: Grid { cuts: cuts.into(), timescale, frame },
+        coding: Coding::Pictures { size: Size { width: 160, height: 90 }, scale: true, interlaced: false, hdr: false, encoder, threads: 2 },
+    }
+}
+
+fn sound(seconds: i64) -> Target {
+    let cuts: Vec<i64> = (0..=seconds / 2).map(|n| (n * 2 * 48_000 + 512) / 1024 * 1024).collect();
+    Target {
+        stream: 1,
+        language: "eng".into(),
+        grid: Grid { cuts: cuts.into(), timescale: 48_000, frame: 1024 },
+        coding: Coding::Sound { channels: 2, bitrate: 128_000 },
+    }
+}
+
+/// What one run made: the init segment and segments by number.
+#[derive(Default)]
+struct Collected {
+    init: Bytes,
+    segments: Vec<(u32, Bytes)>,
+    again: usize,
+    ended: bool,
+}
+
+/// Takes segments from `from` until `count` are whole or the run ends, and checks the order of what is handed on.
+async fn collect(tools: &Tools, film: &FilmInput, target: &Target, from: u32, count: usize) -> Result<Collected, RunError> {
+    let mut run = EncodeRun::start(tools, film.clone(), target.clone(), from);
+    let (mut collected, mut open, mut next) = (Collected::default(), Vec::new(), from);
+    while collected.segments.len() < count {
+        let Some(made) = tokio::time::timeout(LONG, run.next()).await.expect("in time") else { break };
+        match made? {
+            Made::Init(init) => {
+                assert!(collected.init.is_empty(), "one init");
+                collected.init = init;
+            }
+            Made::Chunk { segment, bytes, first } => {
+                assert_eq!((segment, first), (next, open.is_empty()));
+                assert_eq!(bytes.get(4..8), Some(if first { &b"styp"[..] } else { b"moof" }));
+                open.extend_from_slice(&bytes);
+            }
+            Made::SegmentDone { segment } => {
+                assert!(segment == next && !open.is_empty());
+                collected.segments.push((segment, Bytes::from(std::mem::take(&mut open))));
+                next += 1;
+            }
+            Made::Again { segment } => {
+                assert!(segment == next && !open.is_empty());
+                collected.again += 1;
+                open.clear();
+            }
+            Made::End => collected.ended = true,
+        }
+    }
+    Ok(collected)
+}
+
+fn packets(init: &Bytes, segments: &[&Bytes]) -> Vec<Packet> {
+    let mut reader = Reader::new();
+    reader.push(init.clone());
+    segments.iter().for_each(|bytes| reader.push((*bytes).clone()));
+    let mut packets = Vec::new();
+    let mut shift = 0;
+    while let Some(event) = reader.next().expect("our own segments") {
+        match event {
+            Event::Header(tracks) => shift = tracks[0].media_time,
+            Event::Packet(packet) => packets.push(Packet { pts: packet.pts - shift, ..packet }),
+        }
+    }
+    packets
+}
+
+/// Everything of a segment but its bytes and sizes, which an encoder with several threads may choose anew.
+fn shape(init: &Bytes, segment: &Bytes) -> Vec<(i64, i64, u32, bool)> {
+    packets(init, &[segment]).iter().map(|packet| (packet.pts, packet.dts, packet.duration, packet.key)).collect()
+}
+
+/// Times of the source's packets in seconds, in order of time.
+fn source_times(path: &Path, stream: &str) -> Vec<f64> {
+    let output = Command::new(program("FFPROBE_BIN", "ffprobe"))
+        .args(["-v", "error", "-select_streams", stream, "-show_entries", "packet=pts_time", "-of", "csv=p=0"])
+        .arg(path)
+        .output()
+        .expect("ffprobe");
+    let mut times: Vec<f64> =
+        String::from_utf8(output.stdout).expect("text").lines().filter_map(|line| line.trim_matches(',').parse().ok()).collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+/// What ffmpeg complains about when it decodes all of it.
+fn complaints(folder: &Path, init: &Bytes, segments: &[&Bytes]) -> String {
+    let path = folder.join("joined.mp4");
+    let mut all = init.to_vec();
+    segments.iter().for_each(|bytes| all.extend_from_slice(bytes));
+    std::fs::write(&path, all).expect("written");
+    let output = Command::new(program("FFMPEG_BIN", "ffmpeg"))
+        .args(["-hide_banner", "-loglevel", "warning", "-nostdin", "-xerror", "-i"])
+        .arg(&path)
+        .args(["-f", "null", "-"])
+        .output()
+        .expect("ffmpeg");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Three runs, from segments 0, 3 and 7, give what one run gives, and what they give together has no seam.
+async fn runs_join(film: FilmInput, target: Target, folder: &Path) -> (Bytes, Vec<Bytes>) {
+    let tools = real_tools().await;
+    let whole = collect(&tools, &film, &target, 0, usize::MAX).await.expect("made");
+    assert!(whole.ended && whole.segments.len() as u32 == target.grid.segments());
+    let mut joined: Vec<Bytes> = Vec::new();
+    for Range { start, end } in [0..3_u32, 3..7, 7..target.grid.segments()] {
+        let part = collect(&tools, &film, &target, start, (end - start) as usize).await.expect("made");
+        assert_eq!(part.init, whole.init, "one init segment for all runs");
+        for (number, bytes) in part.segments {
+            assert_eq!(shape(&whole.init, &bytes), shape(&whole.init, &whole.segments[number as usize].1), "segment {number}");
+            joined.push(bytes);
+        }
+    }
+    let segments: Vec<&Bytes> = joined.iter().collect();
+    let packets = packets(&whole.init, &segments);
+    for pair in packets.windows(2) {
+        assert_eq!(pair[0].dts + i64::from(pair[0].duration), pair[1].dts, "neither gap nor overlap at {}", pair[1].dts);
+    }
+    assert_eq!(complaints(folder, &whole.init, &segments), "");
+    assert_eq!(tools.tasks.end(Duration::from_secs(5)).await, 0, "no task is left");
+    (whole.init, joined)
+}
+
+/// The pictures of the segments are those of the source, one for one, at their times.
+fn same_pictures(init: &Bytes, segments: &[Bytes], timescale: u32, source: &Path, start: f64, tolerance: f64) {
+    let mut times: Vec<i64> = packets(init, &segments.iter().collect::<Vec<_>>()).iter().map(|packet| packet.pts).collect();
+    times.sort_unstable();
+    let expected = source_times(source, "v:0");
+    assert_eq!(times.len(), expected.len());
+    for (time, expected) in times.iter().zip(expected) {
+        let time = *time as f64 / f64::from(timescale);
+        assert!((time - (expected - start)).abs() <= tolerance, "{time} is not {expected} - {start}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_of_an_mp4_join_at_its_own_key_frames() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = film(folder.path(), "film.mp4", 24);
+    // Cuts in the ticks of the file: some at its key frames (every 90 frames), some between.
+    let cuts = [0, 45, 90, 135, 180, 225, 270, 315, 360, 405, 450, 495, 576].map(|frame| frame * 1001).to_vec();
+    let target = pictures(cuts.clone(), 24_000);
+    let (init, segments) = runs_join(input(&path, 0, true), target, folder.path()).await;
+    same_pictures(&init, &segments, 24_000, &path, 0.0, 0.00001);
+    for (segment, cut) in segments.iter().zip(cuts) {
+        let first = shape(&init, segment)[0];
+        assert_eq!((first.0, first.1, first.3), (cut, cut, true), "a segment begins with the key frame at its cut");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_of_a_matroska_file_join_on_a_grid_between_frames() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = film(folder.path(), "film.mkv", 20);
+    let origin = (source_times(&path, "v:0")[0].min(source_times(&path, "a:0")[0]) * 1e6) as i64;
+    let film = FilmInput { zero_us: 0, origin_us: origin, ..input(&path, 0, true) };
+    let target = pictures((0..=10).map(|n| n * 2 * 90_000).collect(), 90_000);
+    let (init, segments) = runs_join(film, target, folder.path()).await;
+    same_pictures(&init, &segments, 90_000, &path, 0.0, 0.00001);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_of_a_broadcast_join_though_no_table_tells_where_to_seek() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = film(folder.path(), "film.ts", 20);
+    let tools = real_tools().await;
+    let probed = probe(&tools, Source::local(&path).expect("opened"), LONG).await.expect("probed");
+    assert!(probed.format == "mpegts" && probed.start_us > 1_000_000 && probed.tracks.len() == 2, "{probed:?}");
+    assert!((probed.duration.expect("estimated") - 20.0).abs() < 0.2);
+    let target = pictures((0..=10).map(|n| n * 2 * 90_000).collect(), 90_000);
+    let (init, segments) = runs_join(input(&path, probed.start_us, false), target, folder.path()).await;
+    same_pictures(&init, &segments, 90_000, &path, probed.start_us as f64 / 1e6, 0.00002);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_of_an_avi_join() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = film(folder.path(), "film.avi", 20);
+    let target = pictures((0..=10).map(|n| n * 2 * 90_000).collect(), 90_000);
+    let (init, segments) = runs_join(input(&path, 0, false), target, folder.path()).await;
+    same_pictures(&init, &segments, 90_000, &path, 0.0, 0.00002);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sound_lies_on_one_grid_and_is_heard_when_the_source_is() {
+    for (name, indexed) in [("film.mp4", true), ("film.ts", false)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = film(folder.path(), name, 24);
+        let tools = real_tools().await;
+        let start = if indexed { 0 } else { probe(&tools, Source::local(&path).expect("opened"), LONG).await.expect("probed").start_us };
+        let target = sound(24);
+        let (init, segments) = runs_join(input(&path, start, indexed), target.clone(), folder.path()).await;
+        for (segment, cut) in segments.iter().zip(target.grid.cuts.iter()) {
+            assert_eq!(shape(&init, segment)[0], (*cut, *cut, 1024, true));
+        }
+        let heard = clicks(&folder.path().join("joined.mp4"));
+        let expected = clicks(&path);
+        assert!(heard.len() >= 23 && heard.len() == expected.len(), "{heard:?}");
+        for (heard, expected) in heard.iter().zip(expected) {
+            assert!(heard.abs_diff(expected) <= 24, "{name}: {heard} is not {expected}");
+        }
+    }
+}
+
+/// Where the click of each second begins, in samples of 48 kHz from the file's own zero: the first that is half as loud as the loudest.
+fn clicks(path: &Path) -> Vec<usize> {
+    let output = Command::new(program("FFMPEG_BIN", "ffmpeg"))
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(path)
+        .args(["-map", "0:a", "-af", "aresample=48000:async=1", "-ac", "1", "-f", "s16le", "-"])
+        .output()
+        .expect("ffmpeg");
+    let samples: Vec<i32> = output.stdout.chunks_exact(2).map(|two| i32::from(i16::from_le_bytes([two[0], two[1]])).abs()).collect();
+    let onset = |second: usize| {
+        let from = second * 48_000 - 4_800;
+        let window = samples.get(from..from + 9_600)?;
+        let loudest = window.iter().max()?;
+        assert!(*loudest > 3_000, "a click at {second} s");
+        window.iter().position(|level| level * 2 >= *loudest).map(|at| from + at)
+    };
+    (1..samples.len() / 48_000).filter_map(onset).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segments_past_the_true_end_are_empty() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = film(folder.path(), "film.mp4", 5);
+    let tools = real_tools().await;
+    for (target, stream) in [(pictures((0..=6).map(|n| n * 2 * 24_000).collect(), 24_000), "v:0"), (sound(12), "a:0")] {
+        for from in [0, 1, 5] {
+            let made = collect(&tools, &input(&path, 0, true), &target, from, usize::MAX).await.expect("made");
+            assert!(made.ended && made.segments.len() == 6 - from as usize, "{stream} from {from}");
+            for (number, bytes) in &made.segments {
+                let empty = packets(&made.init, &[bytes]).is_empty();
+                assert_eq!(empty, *number >= 3, "{stream} from {from}: segment {number}");
+            }
+        }
+    }
+}
+
+/// An executable in the place of ffmpeg.
+fn stub(folder: &Path, script: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("stub-ffmpeg");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    path
+}
+
+async fn with_stub(folder: &Path, script: &str) -> Result<Collected, RunError> {
+    let path = film(folder, "film.mp4", 8);
+    let mut tools = tools(stub(folder, script)).await;
+    tools.patience = Patience { still: Duration::from_millis(400), fruitless: Duration::from_secs(5) };
+    let target = pictures([0, 48, 96, 144, 192].map(|frame| frame * 1001).to_vec(), 24_000);
+    collect(&tools, &input(&path, 0, true), &target, 0, usize::MAX).await
+}
+
+#[tokio::test]
+async fn a_child_that_hangs_is_given_up_after_three() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let began = Instant::now();
+    let script = format!("mkdir {}/started-$$; sleep 1000", folder.path().display());
+    assert!(matches!(with_stub(folder.path(), &script).await, Err(RunError::Hung)));
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let started: Vec<u32> = started(folder.path());
+    assert_eq!(started.len(), 3);
+    assert!(started.iter().all(|pid| gone(*pid)));
+}
+
+/// The stubs leave a folder with their process number: they may write no file.
+fn started(folder: &Path) -> Vec<u32> {
+    let names = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
+    names.filter_map(|name| name.strip_prefix("started-")?.parse().ok()).collect()
+}
+
+fn gone(pid: u32) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        if !std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| !words.is_empty()) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_child_that_dies_is_quoted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    match with_stub(folder.path(), "echo no such codec >&2; exit 3").await {
+        Err(RunError::Died { status, stderr }) => assert!(status.contains('3') && stderr == "no such codec", "{status}: {stderr}"),
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[tokio::test]
+async fn rubbish_is_not_believed() {
+    for script in ["yes", "head -c 100000 /dev/zero", "printf '\\000\\000\\000\\020ftypisomaaaa\\000\\000\\000\\020moovxxxxyyyy'"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(matches!(with_stub(folder.path(), script).await, Err(RunError::Rubbish(_))), "{script}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_dies_in_the_middle_is_started_again_where_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let real = program("FFMPEG_BIN", "ffmpeg");
+    let (once, real) = (folder.path().join("once"), real.display());
+    // The first child writes a part and ends with an error; the second is the real one.
+    let script =
+        format!("if mkdir {} 2>/dev/null; then {real} \"$@\" | head -c 90000; exit 1; else exec {real} \"$@\"; fi", once.display());
+    let made = with_stub(folder.path(), &script).await.expect("made in the end");
+    assert!(made.ended && made.segments.len() == 4, "{} segments", made.segments.len());
+    let segments: Vec<&Bytes> = made.segments.iter().map(|(_, bytes)| bytes).collect();
+    let packets = packets(&made.init, &segments);
+    assert_eq!(packets.len(), 192);
+    assert!(packets.windows(2).all(|pair| pair[0].dts + i64::from(pair[0].duration) == pair[1].dts));
+    assert_eq!(complaints(folder.path(), &made.init, &segments), "");
+}
+
+#[tokio::test]
+async fn dropping_a_run_ends_its_child() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = film(folder.path(), "film.mp4", 2);
+    let tools = tools(stub(folder.path(), &format!("mkdir {}/started-$$; sleep 1000", folder.path().display()))).await;
+    let mut run = EncodeRun::start(&tools, input(&path, 0, true), pictures(vec![0, 48_048], 24_000), 0);
+    assert!(tokio::time::timeout(Duration::from_millis(700), run.next()).await.is_err(), "nothing is made");
+    let pids = started(folder.path());
+    assert!(pids.len() == 1 && !gone(pids[0]));
+    drop(run);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(gone(pids[0]));
+}
+
+#[tokio::test]
+async fn a_probe_is_bounded_in_time_and_in_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = film(folder.path(), "film.mp4", 2);
+    let source = Source::local(&path).expect("opened");
+    let mut tools = real_tools().await;
+    tools.ffprobe = stub(folder.path(), "sleep 1000");
+    let began = Instant::now();
+    assert!(matches!(probe(&tools, source.clone(), Duration::from_millis(300)).await, Err(ProbeError::Late)));
+    assert!(began.elapsed() < Duration::from_secs(2));
+    tools.ffprobe = stub(folder.path(), "yes");
+    assert!(matches!(probe(&tools, source.clone(), LONG).await, Err(ProbeError::Unreadable)));
+    tools.ffprobe = program("FFPROBE_BIN", "ffprobe");
+    // A playlist that calls itself a film would make ffmpeg fetch what it names.
+    let playlist = folder.path().join("film.mkv");
+    std::fs::write(&playlist, "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nhttp://127.0.0.1:9/secret\n#EXT-X-ENDLIST\n")
+        .expect("written");
+    let refused = probe(&tools, Source::local(&playlist).expect("opened"), LONG).await;
+    assert!(matches!(&refused, Err(ProbeError::Refused { stderr, .. }) if stderr.contains("whitelist")), "{refused:?}");
+}
