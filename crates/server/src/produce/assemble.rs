@@ -225,7 +225,7 @@ impl Assembler {
     }
 
     /// What is ready to be handed on.
-    pub fn next(&mut self) -> Option<Made> {
+    pub fn take(&mut self) -> Option<Made> {
         self.packager.made.pop_front()
     }
 

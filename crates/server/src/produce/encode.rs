@@ -451,7 +451,7 @@ impl Run {
     }
 
     async fn hand_on_all(&self, go: &mut Assembler) -> Result<(), Unwanted> {
-        while let Some(made) = go.next() {
+        while let Some(made) = go.take() {
             self.hand_on(made).await?;
         }
         Ok(())
