@@ -1,0 +1,69 @@
+// The real server, started as a user would: BALCONY_SERVER names the program. Its folders are temporary.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const STARTS_WITHIN = 30_000;
+const READY_WITHIN = 60_000;
+
+/** Starts the server in a folder; answers what a client needs, and how to end it. */
+export async function start(folder) {
+  const program = process.env.BALCONY_SERVER;
+  if (!program) throw new Error("BALCONY_SERVER names no program; build one with: cargo build -p balcony-server");
+  const dirs = ["config", "data", "cache"].flatMap((name) => [`--${name}-dir`, join(folder, name)]);
+  const flags = ["--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0"];
+  const child = spawn(program, [...dirs, ...flags], { stdio: ["ignore", "pipe", "pipe"] });
+  let log = "";
+  child.stderr.on("data", (bytes) => (log += bytes));
+  const exit = once(child, "exit");
+
+  const listening = (async () => {
+    for await (const line of createInterface({ input: child.stdout })) if (line.startsWith("listening ")) return;
+    throw new Error(`the server ended before it listened: ${log}`);
+  })();
+  await Promise.race([listening, sleep(STARTS_WITHIN, undefined, { ref: false }).then(() => { throw new Error(`the server does not listen: ${log}`); })]);
+
+  const run = JSON.parse(await readFile(join(folder, "data", "run.json"), "utf8"));
+  const token = (await readFile(run.adminTokenFile, "utf8")).trim();
+  const base = `http://${run.http}`;
+
+  async function call(method, path, body) {
+    const answer = await fetch(base + path, {
+      method,
+      headers: { authorization: `Bearer ${token}`, ...(body && { "content-type": "application/json" }) },
+      body: body && JSON.stringify(body),
+    });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+    return JSON.parse(text);
+  }
+
+  return {
+    log: () => log,
+    /** Starts a stream and waits until it plays. */
+    async stream(request) {
+      let stream = await call("POST", "/api/stream/start", request);
+      const deadline = Date.now() + READY_WITHIN;
+      while (stream.status !== "ready") {
+        if (["error", "stopped"].includes(stream.status)) throw new Error(`the stream failed: ${JSON.stringify(stream)}\n${log}`);
+        if (Date.now() > deadline) throw new Error(`the stream is not ready: ${JSON.stringify(stream)}\n${log}`);
+        await sleep(50);
+        stream = await call("GET", `/api/stream/status/${stream.streamId}`);
+      }
+      return stream;
+    },
+    stop: (stream) => call("DELETE", `/api/stream/${stream.streamId}`),
+    /** Ends the server in order; answers its exit code. */
+    async end() {
+      child.kill("SIGTERM");
+      const late = setTimeout(() => child.kill("SIGKILL"), 10_000);
+      const [code] = await exit;
+      clearTimeout(late);
+      return code;
+    },
+  };
+}
