@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use balcony_media::codec::h264;
 use balcony_media::ffmpeg::Encoder;
 use balcony_media::fmp4::Packet;
 use balcony_media::fmp4::read::{Event, Reader};
-use balcony_media::ladder::Size;
+use balcony_media::ladder::{Size, rung_bitrate};
 use balcony_server::loopback::Loopback;
 use balcony_server::produce::assemble::{Grid, Made};
 use balcony_server::produce::encode::{Coding, EncodeRun, FilmInput, Patience, RunError, Target, Tools};
@@ -212,6 +213,51 @@ fn same_pictures(init: &Bytes, segments: &[Bytes], timescale: u32, source: &Path
     }
 }
 
+fn codecs(init: &Bytes) -> String {
+    let mut reader = Reader::new();
+    reader.push(init.clone());
+    match reader.next().expect("our own init") {
+        Some(Event::Header(tracks)) => h264::describe(&tracks[0].config).expect("parameter sets").codecs,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Every filter of the chain at once: fields, tones, size. Rotation is ffmpeg's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_of_an_interlaced_hdr_film_join() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("hdr.mkv");
+    let colour = "-pix_fmt yuv420p10le -color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc";
+    ffmpeg(&format!("-f lavfi -i testsrc2=s=320x180:r=25:d=10 -vf setfield=tff -c:v libx264 -flags +ildct+ilme -g 60 {colour}"), &path);
+    let mut target = pictures((0..=10).map(|n| n * 90_000).collect(), 90_000);
+    if let Coding::Pictures { interlaced, hdr, .. } = &mut target.coding {
+        (*interlaced, *hdr) = (true, true);
+    }
+    let (init, segments) = runs_join(input(&path, 0, true), target, folder.path()).await;
+    same_pictures(&init, &segments, 90_000, &path, 0.0, 0.00001);
+    assert_eq!(codecs(&init), h264::codecs_high(30));
+}
+
+/// Noise is what an encoder cannot save bits on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_segment_takes_more_than_the_rate_promises() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("noise.mp4");
+    ffmpeg(
+        "-f lavfi -i testsrc2=s=640x360:r=24:d=12,noise=alls=60:allf=t+u -c:v libx264 -preset ultrafast -crf 18 -pix_fmt yuv420p",
+        &path,
+    );
+    let size = Size { width: 640, height: 360 };
+    let rate = rung_bitrate(size, 24.0);
+    let encoder = Encoder::X264 { preset: "superfast", crf: 23, maxrate: rate.maxrate, bufsize: rate.bufsize, level: 30 };
+    let coding = Coding::Pictures { size, scale: false, interlaced: false, hdr: false, encoder, threads: 2 };
+    let grid = Grid { cuts: (0..=6).map(|n| n * 2 * 12_288).collect(), timescale: 12_288, frame: 512 };
+    let target = Target { stream: 0, language: "und".into(), grid, coding };
+    let made = collect(&real_tools().await, &input(&path, 0, true), &target, 0, usize::MAX).await.expect("made");
+    let most = made.segments.iter().map(|(_, bytes)| bytes.len() as u64 * 8 / 2).max().expect("segments");
+    assert!(most > rate.average && most <= rate.peak, "{most} bit/s of {rate:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pictures_of_an_mp4_join_at_its_own_key_frames() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -221,6 +267,7 @@ async fn pictures_of_an_mp4_join_at_its_own_key_frames() {
     let target = pictures(cuts.clone(), 24_000);
     let (init, segments) = runs_join(input(&path, 0, true), target, folder.path()).await;
     same_pictures(&init, &segments, 24_000, &path, 0.0, 0.00001);
+    assert_eq!(codecs(&init), h264::codecs_high(30), "CODECS can be told before anything is encoded");
     for (segment, cut) in segments.iter().zip(cuts) {
         let first = shape(&init, segment)[0];
         assert_eq!((first.0, first.1, first.3), (cut, cut, true), "a segment begins with the key frame at its cut");
@@ -384,15 +431,17 @@ async fn rubbish_is_not_believed() {
 async fn a_child_that_dies_in_the_middle_is_started_again_where_it_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let real = program("FFMPEG_BIN", "ffmpeg");
-    let (once, real) = (folder.path().join("once"), real.display());
+    let (once, twice, real) = (folder.path().join("once"), folder.path().join("twice"), real.display());
     // The first child writes a part and ends with an error; the second is the real one.
-    let script =
-        format!("if mkdir {} 2>/dev/null; then {real} \"$@\" | head -c 90000; exit 1; else exec {real} \"$@\"; fi", once.display());
+    let first = format!("{real} \"$@\" | head -c 60000; exit 1");
+    let script = format!("if mkdir {} 2>/dev/null; then {first}; fi; mkdir {}; exec {real} \"$@\"", once.display(), twice.display());
     let made = with_stub(folder.path(), &script).await.expect("made in the end");
     assert!(made.ended && made.segments.len() == 4, "{} segments", made.segments.len());
+    assert!(twice.exists() && made.again == 1, "the second child took a segment up again: {}", made.again);
     let segments: Vec<&Bytes> = made.segments.iter().map(|(_, bytes)| bytes).collect();
     let packets = packets(&made.init, &segments);
-    assert_eq!(packets.len(), 192);
+    assert_eq!(packets.len(), source_times(&folder.path().join("film.mp4"), "v:0").len());
+    assert_eq!(packets.iter().filter(|packet| packet.key).count(), 4, "what was begun twice is there once");
     assert!(packets.windows(2).all(|pair| pair[0].dts + i64::from(pair[0].duration) == pair[1].dts));
     assert_eq!(complaints(folder.path(), &made.init, &segments), "");
 }

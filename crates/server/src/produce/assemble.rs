@@ -348,3 +348,121 @@ fn push_frame(next: &mut Option<i64>, packager: &mut Packager, until: u32, sampl
         packager.sample(at, Row { size, duration: 1024, composition: 0, key: true }, sample.data);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use balcony_media::fmp4::Packet;
+    use balcony_media::fmp4::read::{Event, Reader};
+    use balcony_media::fmp4::write::{Entry, InitTrack, Raster, init};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn grid(cuts: &[i64], frame: u32) -> Grid {
+        Grid { cuts: cuts.into(), timescale: 1000, frame }
+    }
+
+    fn sample(pts: i64, key: bool) -> Sample {
+        Sample { pts, key, data: Bytes::from_static(b"data") }
+    }
+
+    /// Times and keys of each segment: what a player sees.
+    fn segments(made: &[Made]) -> Vec<(u32, Vec<Packet>)> {
+        let raster = Raster { width: 2, height: 2, pixel_aspect: (1, 1), colour: None };
+        let entry = Entry::Avc { config: Bytes::from_static(b"\x01\x64\0\x1e\xff\xe0\0"), raster };
+        let track = InitTrack { entry, timescale: 1000, language: "und".into(), duration: None, media_time: 0 };
+        let (mut reader, mut packets, mut segments) = (Reader::new(), Vec::new(), Vec::new());
+        reader.push(init(&track));
+        for made in made {
+            match made {
+                Made::Chunk { bytes, .. } => reader.push(bytes.clone()),
+                Made::SegmentDone { segment } => segments.push((*segment, std::mem::take(&mut packets))),
+                other => panic!("{other:?}"),
+            }
+            while let Some(event) = reader.next().expect("our own bytes") {
+                if let Event::Packet(packet) = event {
+                    packets.push(packet);
+                }
+            }
+        }
+        segments
+    }
+
+    fn assemble(mut assembler: Assembler, samples: &[Sample]) -> Vec<(u32, Vec<Packet>)> {
+        for sample in samples {
+            assembler.push(sample.clone()).expect("ends");
+        }
+        assembler.finish();
+        assert!(assembler.done());
+        segments(&std::iter::from_fn(|| assembler.take()).collect::<Vec<_>>())
+    }
+
+    fn times(segments: &[(u32, Vec<Packet>)]) -> Vec<(u32, Vec<i64>)> {
+        segments.iter().map(|(number, packets)| (*number, packets.iter().map(|packet| packet.pts).collect())).collect()
+    }
+
+    #[test]
+    fn a_picture_that_stands_longer_than_a_segment_leaves_it_empty() {
+        let film = [(0, true), (40, false), (2500, true), (2540, true)].map(|(pts, key)| sample(pts, key));
+        let cuts = [0, 1000, 2000, 3000];
+        let made = assemble(Assembler::pictures(grid(&cuts, 40), 0, 3, 1, 2, 0), &film);
+        assert_eq!(times(&made), [(0, vec![0, 40]), (1, vec![]), (2, vec![2500, 2540])]);
+        assert_eq!(made[0].1[1].duration, 2460, "it is shown until the next one");
+        assert_eq!(times(&assemble(Assembler::pictures(grid(&cuts, 40), 1, 3, 1, 2, 0), &film[2..])), times(&made)[1..]);
+    }
+
+    #[test]
+    fn what_lies_before_the_first_cut_or_a_second_behind_the_last_is_dropped() {
+        let film: Vec<Sample> = (0..200).map(|n| sample(n * 40, n % 5 == 0)).collect();
+        let made = assemble(Assembler::pictures(grid(&[0, 1000, 2000, 3000], 40), 1, 3, 1, 2, 0), &film);
+        let made = times(&made);
+        assert_eq!(
+            (made[0].1.first(), made[0].1.last(), made[1].1.first(), made[1].1.last()),
+            (Some(&1000), Some(&1960), Some(&2000), Some(&4160))
+        );
+    }
+
+    #[test]
+    fn a_hole_in_the_sound_is_told_and_nothing_is_played_twice() {
+        let at = |numbers: &[i64]| numbers.iter().map(|n| sample(n * 1024 + 3, true)).collect::<Vec<_>>();
+        let cuts = [0, 4 * 1024, 8 * 1024];
+        let made = assemble(Assembler::sound(grid(&cuts, 1024), 0, 2), &at(&[-1, 0, 1, 1, 3, 2, 6, 7, 8]));
+        assert_eq!(times(&made), [(0, vec![0, 1024, 3 * 1024]), (1, vec![6 * 1024, 7 * 1024])]);
+    }
+
+    #[test]
+    fn an_encoder_without_key_frames_is_stopped() {
+        let mut assembler = Assembler::pictures(grid(&[0, 1000, 2000], 40), 0, 2, 1, 2, 0);
+        let result = (0..100_000).try_for_each(|n| {
+            let pushed = assembler.push(sample(n * 40, n == 0));
+            while assembler.take().is_some() {}
+            pushed
+        });
+        assert_eq!(result, Err(Endless));
+    }
+
+    proptest! {
+        /// Whatever the pictures' times: a run from any segment gives the same times as a run from the first, and no seam shows.
+        #[test]
+        fn runs_agree(steps in prop::collection::vec((1i64..400, any::<bool>()), 1..200), from in 0u32..6, cut in 200i64..2000) {
+            let cuts: Vec<i64> = (0..=6).map(|n| n * cut).collect();
+            let mut at = 0;
+            // Like the encoder: a key frame at the first picture at or after each cut, elsewhere now and then.
+            let (mut film, mut last) = (Vec::new(), -1);
+            for (step, key) in steps {
+                let cut_number = at / cut;
+                film.push(sample(at, cut_number > last || (key && step > 350)));
+                last = cut_number;
+                at += step;
+            }
+            let whole = assemble(Assembler::pictures(grid(&cuts, 40), 0, 6, 0, 2, 0), &film);
+            let start = film.iter().position(|sample| sample.key && sample.pts >= cuts[from as usize]);
+            let later = assemble(Assembler::pictures(grid(&cuts, 40), from, 6, 0, 2, 0), &film[start.unwrap_or(film.len())..]);
+            prop_assert_eq!(&later[..], &whole[from as usize..]);
+            let packets: Vec<&Packet> = whole.iter().flat_map(|(_, packets)| packets).collect();
+            for pair in packets.windows(2) {
+                prop_assert_eq!(pair[0].dts + i64::from(pair[0].duration), pair[1].dts);
+            }
+        }
+    }
+}
