@@ -26,15 +26,16 @@ async fn seeks() {
     let pieces: Vec<u32> = std::env::var("PIECES").unwrap_or("256,1024".into()).split(',').filter_map(|w| w.parse().ok()).collect();
     let lines: Vec<(usize, u64)> = match std::env::var("LINES").as_deref() {
         Ok("many") => vec![(6, 400_000)],
-        Ok("all") => vec![(1, 2_000_000), (6, 400_000), (1, 10_000_000)],
+        Ok("fast") => vec![(1, 10_000_000)],
         _ => vec![(1, 2_000_000)],
     };
+    let delay = Duration::from_millis(std::env::var("DELAY").ok().and_then(|delay| delay.parse().ok()).unwrap_or(0));
     println!("seeders × rate      piece window refocus to %  did          refocus  first piece  4 MiB   ideal   ratio");
     for (seeders, rate) in lines {
         for piece in &pieces {
             for window in &windows {
                 for tricks in [true, false] {
-                    let options = SwarmOptions { rate: Some(rate), piece_len: piece << 10, seeders, delay: Duration::ZERO };
+                    let options = SwarmOptions { rate: Some(rate), piece_len: piece << 10, seeders, delay };
                     let swarm = Swarm::seed(folder.path().join("film.mkv"), options).await;
                     let data = folder.path().join(format!("data-{seeders}-{piece}-{window}-{tricks}"));
                     let config = TorrentConfig {

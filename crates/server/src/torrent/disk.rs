@@ -149,6 +149,17 @@ impl Disk {
         self.pieces_of(slot, &(0..slot.len)).filter(|piece| self.is_verified(*piece)).map(part).sum()
     }
 
+    /// Bytes that a file takes on the disk already; less than its length, as it is sparse.
+    pub(super) fn taken(&self, file: usize) -> u64 {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            std::fs::metadata(self.folder.join(file.to_string())).map_or(0, |found| found.blocks().saturating_mul(512))
+        }
+        #[cfg(not(unix))]
+        self.verified_bytes(file)
+    }
+
     fn pieces_of(&self, slot: &Slot, range: &Range<u64>) -> Range<u64> {
         let start = slot.start + range.start.min(slot.len);
         let end = slot.start + range.end.min(slot.len);

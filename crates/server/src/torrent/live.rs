@@ -342,7 +342,7 @@ impl Inner {
     /// Whether the rest of the file fits: into the budget, and into the free space without the reserve.
     fn make_room(&self, index: usize, length: u64) -> Result<(), TorrentError> {
         std::fs::create_dir_all(self.disk.folder()).map_err(|error| TorrentError::Failed(text_of(error.kind())))?;
-        let needed = length.saturating_sub(self.disk.verified_bytes(index));
+        let needed = length.saturating_sub(self.disk.taken(index));
         if length > self.shared.budget {
             return Err(TorrentError::NoSpace { needed: length, free: self.shared.budget });
         }
@@ -359,6 +359,9 @@ impl Inner {
     async fn start(self: Arc<Self>) -> Result<(), TorrentError> {
         self.lay_out_bitfield()?;
         let options = AddTorrentOptions {
+            // The steering task lets it go as soon as the first readers' places are known: else the first requests to a slow peer
+            // would be for whatever librqbit takes first by itself.
+            paused: true,
             only_files: Some(self.running().selected.iter().copied().collect()),
             overwrite: true,
             output_folder: Some(self.disk.folder().to_string_lossy().into_owned()),
@@ -448,6 +451,11 @@ impl Steering {
 
     async fn run(mut self) {
         if !self.settle().await {
+            return;
+        }
+        self.steer().await;
+        if let Err(error) = self.shared.session.unpause(&self.handle).await {
+            self.disk.fail(SourceError::Failed(text_of(error)));
             return;
         }
         let mut look = tokio::time::interval(LOOK_EVERY);

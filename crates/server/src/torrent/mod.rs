@@ -173,8 +173,18 @@ impl Drop for Engine {
 type Outcome = Option<Result<Torrent, TorrentError>>;
 
 enum Entry {
-    Adding { outcome: watch::Receiver<Outcome>, progress: watch::Receiver<AddProgress>, book: Arc<PeerBook> },
+    Adding(Search),
     There { torrent: Torrent, finding: CancellationToken },
+}
+
+/// A search for metadata, as those see it who wait for it.
+#[derive(Clone)]
+struct Search {
+    outcome: watch::Receiver<Outcome>,
+    progress: watch::Receiver<AddProgress>,
+    book: Arc<PeerBook>,
+    /// Ends the search.
+    finding: CancellationToken,
 }
 
 impl Torrents {
@@ -236,21 +246,17 @@ impl Torrents {
     /// taken up anew, with its bytes. `progress` is told about once a second, and always at the start.
     pub async fn add(&self, magnet: &Magnet, mut progress: impl FnMut(AddProgress) + Send) -> Result<Torrent, TorrentError> {
         let origin = self.origin(magnet);
-        let (mut outcome, mut moving) = match self.find_or_begin(magnet.info_hash, &origin).await {
-            Found::There(torrent) => return Ok(torrent),
-            Found::Adding(outcome, moving) => (outcome, moving),
-        };
+        let mut last_chance = false;
         loop {
-            let seen = *moving.borrow_and_update();
-            progress(seen);
-            tokio::select! {
-                biased;
-                done = outcome.wait_for(Option::is_some) => {
-                    return done.ok().and_then(|done| done.clone()).unwrap_or(Err(TorrentError::Gone));
-                }
-                changed = moving.changed() => if changed.is_err() {
-                    std::future::pending::<()>().await;
-                }
+            let joined = match self.find_or_begin(magnet.info_hash, &origin).await {
+                Found::There(torrent) => return Ok(torrent),
+                Found::Adding(search) => search,
+            };
+            let was_given_up = |found: &Result<Torrent, TorrentError>| matches!(found, Err(TorrentError::Gone));
+            match joined.wait(&mut progress).await {
+                // We joined a search in the moment in which it was given up by those who had begun it.
+                found if was_given_up(&found) && !last_chance && !self.0.shared.end.is_cancelled() => last_chance = true,
+                found => return found,
             }
         }
     }
@@ -286,9 +292,13 @@ impl Torrents {
     pub async fn forget(&self, info_hash: &InfoHash) {
         let entry = self.0.table().remove(info_hash);
         self.0.rendezvous.forget(&info_hash.0);
-        if let Some(Entry::There { torrent, finding }) = entry {
-            finding.cancel();
-            torrent.close(SourceError::Gone).await;
+        match entry {
+            Some(Entry::There { torrent, finding }) => {
+                finding.cancel();
+                torrent.close(SourceError::Gone).await;
+            }
+            Some(Entry::Adding(search)) => search.finding.cancel(),
+            None => {}
         }
         let folders = Folders(&self.0.config.data_dir);
         let paths = (folders.torrent(info_hash), folders.metainfo_of(info_hash), folders.session().join(format!("{info_hash}.bitv")));
@@ -333,8 +343,12 @@ impl Torrents {
     pub async fn close(&self) {
         let entries: Vec<Entry> = self.0.table().drain().map(|(_, entry)| entry).collect();
         for entry in entries {
-            if let Entry::There { torrent, finding } = entry {
-                finding.cancel();
+            let (torrent, finding) = match entry {
+                Entry::There { torrent, finding } => (Some(torrent), finding),
+                Entry::Adding(search) => (None, search.finding),
+            };
+            finding.cancel();
+            if let Some(torrent) = torrent {
                 torrent.close(SourceError::Gone).await;
                 let _ = tokio::task::spawn_blocking(move || torrent.sync()).await;
             }
@@ -366,10 +380,9 @@ impl Torrents {
                 torrent.heard_of(origin);
                 return Found::There(torrent.clone());
             }
-            // One whose search was given up has no sender any more.
-            Some(Entry::Adding { outcome, progress, book }) if outcome.has_changed().is_ok() => {
-                book.add(origin.peers.iter().copied());
-                return Found::Adding(outcome.clone(), progress.clone());
+            Some(Entry::Adding(search)) if !search.finding.is_cancelled() => {
+                search.book.add(origin.peers.iter().copied());
+                return Found::Adding(search.clone());
             }
             _ => {}
         }
@@ -378,16 +391,34 @@ impl Torrents {
         book.add(origin.peers.iter().copied());
         let (done, outcome) = watch::channel(None);
         let (moves, progress) = watch::channel(AddProgress { waited: Duration::ZERO, peers: *book.count().borrow() });
-        table.insert(info_hash, Entry::Adding { outcome: outcome.clone(), progress: progress.clone(), book: book.clone() });
+        let search = Search { outcome, progress, book, finding: self.0.shared.end.child_token() };
+        table.insert(info_hash, Entry::Adding(search.clone()));
         drop(table);
-        tokio::spawn(search(self.0.clone(), info_hash, origin.clone(), book, done, moves));
-        Found::Adding(outcome, progress)
+        tokio::spawn(run_search(self.0.clone(), info_hash, origin.clone(), search.clone(), done, moves));
+        Found::Adding(search)
     }
 }
 
 enum Found {
     There(Torrent),
-    Adding(watch::Receiver<Outcome>, watch::Receiver<AddProgress>),
+    Adding(Search),
+}
+
+impl Search {
+    async fn wait(mut self, told: &mut (impl FnMut(AddProgress) + Send)) -> Result<Torrent, TorrentError> {
+        loop {
+            let seen = *self.progress.borrow_and_update();
+            told(seen);
+            let moved = tokio::select! {
+                biased;
+                _ = self.outcome.wait_for(Option::is_some) => false,
+                changed = self.progress.changed() => changed.is_ok(),
+            };
+            if !moved {
+                return self.outcome.borrow().clone().unwrap_or(Err(TorrentError::Gone));
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -397,50 +428,51 @@ impl Engine {
 }
 
 /// Looks for the metadata of one torrent and puts the torrent into the table. Ends when nobody waits for it any more.
-async fn search(
+async fn run_search(
     engine: Arc<Engine>,
     info_hash: InfoHash,
     origin: Origin,
-    book: Arc<PeerBook>,
+    search: Search,
     done: watch::Sender<Outcome>,
     moves: watch::Sender<AddProgress>,
 ) {
-    let finding = engine.shared.end.child_token();
-    let found = {
-        let (engine, book, origin, finding) = (engine.clone(), book.clone(), origin.clone(), finding.clone());
-        find_metainfo(engine, info_hash, origin, book, finding, &moves)
-    };
+    let Search { book, finding, outcome, .. } = search;
+    let found = find_metainfo(engine.clone(), info_hash, origin.clone(), book.clone(), finding.clone(), &moves);
     let found = tokio::select! {
         found = found => found,
         () = abandoned(&done, &moves) => Err(TorrentError::Gone),
-        () = engine.shared.end.cancelled() => Err(TorrentError::Gone),
+        () = finding.cancelled() => Err(TorrentError::Gone),
     };
     let mut table = engine.table();
-    let outcome = match found {
-        Ok(metainfo) => {
+    let ours = |entry: &Entry| matches!(entry, Entry::Adding(search) if search.outcome.same_channel(&outcome));
+    let still_wanted = table.get(&info_hash).is_some_and(ours);
+    let result = match found {
+        Ok(metainfo) if still_wanted => {
             let folder = Folders(&engine.config.data_dir).torrent(&info_hash);
             engine.rendezvous.tell(info_hash.0, &book);
             let torrent = Torrent::new(engine.shared.clone(), info_hash, metainfo, folder, book, origin);
             table.insert(info_hash, Entry::There { torrent: torrent.clone(), finding });
             Ok(torrent)
         }
-        Err(error) => {
+        found => {
             finding.cancel();
-            table.remove(&info_hash);
-            Err(error)
+            if still_wanted {
+                table.remove(&info_hash);
+            }
+            found.and(Err(TorrentError::Gone))
         }
     };
     drop(table);
-    done.send_replace(Some(outcome));
+    done.send_replace(Some(result));
 }
 
-/// Returns when the table's own receivers are the only ones left.
+/// Returns when the receivers of the table and of the search itself are the only ones left.
 async fn abandoned(done: &watch::Sender<Outcome>, moves: &watch::Sender<AddProgress>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let began = Instant::now();
     loop {
         tick.tick().await;
-        if done.receiver_count() <= 1 && began.elapsed() > Duration::from_millis(500) {
+        if done.receiver_count() <= 2 && began.elapsed() > Duration::from_millis(500) {
             return;
         }
         moves.send_modify(|progress| progress.waited = began.elapsed());
@@ -571,6 +603,7 @@ fn scout_session(end: &CancellationToken) -> SessionOptions {
 fn http_client(admission: &Arc<Admission>) -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
         .dns_resolver(Arc::new(PublicNames(admission.clone())))
         .connect_timeout(Duration::from_secs(10))
         .timeout(Duration::from_secs(30))
