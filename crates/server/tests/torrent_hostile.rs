@@ -50,7 +50,7 @@ fn one_file(name: &str, length: &str, piece_len: &str, hashes: usize) -> Vec<u8>
 fn many_files(files: &[(Vec<&str>, &str)], piece_len: u64, hashes: usize) -> Vec<u8> {
     let mut info = [&b"d"[..], &text("files"), b"l"].concat();
     for (path, length) in files {
-        let parts: Vec<u8> = path.iter().flat_map(|part| text(part)).collect();
+        let parts: Vec<u8> = path.iter().flat_map(text).collect();
         info.extend([&b"d"[..], &text("length"), format!("i{length}e").as_bytes(), &text("path"), b"l", &parts, b"ee"].concat());
     }
     info.extend([&b"e"[..], &text("name"), &text("pack")].concat());

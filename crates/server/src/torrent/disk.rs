@@ -177,6 +177,11 @@ impl Disk {
         }
     }
 
+    /// The bitfield of what is verified.
+    pub(super) fn bits(&self) -> Vec<u8> {
+        self.verified.iter().map(|byte| byte.load(Ordering::Acquire)).collect()
+    }
+
     /// Takes over what librqbit holds for verified, after its own check. What only the record claimed is forgotten.
     pub(super) fn settle(&self, confirmed: &[u8]) {
         let first_time = !self.settled.load(Ordering::Acquire);
@@ -271,7 +276,7 @@ impl Disk {
         if !self.settled.load(Ordering::Acquire) {
             return Ok(());
         }
-        let bits: Vec<u8> = self.verified.iter().map(|byte| byte.load(Ordering::Acquire)).collect();
+        let bits = self.bits();
         if sync {
             self.slots.iter().filter_map(|slot| slot.file.get()).try_for_each(|file| file.sync_data())?;
         }

@@ -36,7 +36,7 @@ const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// Two refocuses that drop the connections lie so far apart at least.
 const REFOCUS_GAP: Duration = Duration::from_secs(2);
 /// Dialling all peers again costs about this much; requests in flight that are served sooner are let come.
-const DIALLING_COSTS: Duration = Duration::from_millis(150);
+const DIALLING_COSTS: Duration = Duration::from_millis(100);
 /// Readers wait and no peer is connected: after so long all are dialled again, and then after half as long again, up to the last.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_secs(10));
 /// Bytes of one request to a peer.
@@ -90,6 +90,7 @@ struct Running {
     selected: BTreeSet<usize>,
     started: bool,
     handle: Option<Arc<ManagedTorrent>>,
+    steering: Option<tokio::task::JoinHandle<Option<()>>>,
     /// Bytes that were uploaded before the last time the peers were dialled again.
     uploaded: u64,
 }
@@ -312,6 +313,11 @@ impl Torrent {
     pub(super) async fn close(&self, fault: SourceError) {
         self.0.disk.fail(fault);
         self.0.end.cancel();
+        // It may be about to add the torrent anew.
+        let steering = self.0.running().steering.take();
+        if let Some(steering) = steering {
+            let _ = steering.await;
+        }
         let handle = self.0.running().handle.take();
         if handle.is_some() {
             let id = TorrentIdOrHash::Hash(Id20::new(self.0.info_hash.0));
@@ -357,7 +363,19 @@ impl Inner {
 
     /// Hands the torrent to librqbit and starts the steering task.
     async fn start(self: Arc<Self>) -> Result<(), TorrentError> {
-        self.lay_out_bitfield()?;
+        let handle = self.begin(self.shared.request_window, self.disk.recorded()).await?;
+        let inbox = self.refocus_inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(inbox) = inbox {
+            let steering = Steering::new(&self, handle, inbox);
+            let task = tokio::spawn(self.end.clone().run_until_cancelled_owned(steering.run()));
+            self.running().steering = Some(task);
+        }
+        Ok(())
+    }
+
+    /// Adds the torrent to librqbit, paused, with what is verified already; without `bits` it hashes all that lies there.
+    async fn begin(&self, request_window: usize, bits: Option<Vec<u8>>) -> Result<Arc<ManagedTorrent>, TorrentError> {
+        self.lay_out_bitfield(bits)?;
         let options = AddTorrentOptions {
             // The steering task lets it go as soon as the first readers' places are known: else the first requests to a slow peer
             // would be for whatever librqbit takes first by itself.
@@ -365,7 +383,7 @@ impl Inner {
             only_files: Some(self.running().selected.iter().copied().collect()),
             overwrite: true,
             output_folder: Some(self.disk.folder().to_string_lossy().into_owned()),
-            peer_opts: Some(PeerConnectionOptions { max_request_window: Some(self.shared.request_window), ..Default::default() }),
+            peer_opts: Some(PeerConnectionOptions { max_request_window: Some(request_window), ..Default::default() }),
             initial_peers: Some(self.book.all()),
             storage_factory: Some(DiskFactory(self.disk.clone()).boxed()),
             trackers: Some(vec![self.shared.rendezvous.clone()]),
@@ -376,18 +394,13 @@ impl Inner {
         let handle = added.map_err(|error| TorrentError::Failed(text_of(error)))?.into_handle();
         let handle = handle.ok_or_else(|| TorrentError::Failed("the torrent engine did not take the torrent".into()))?;
         self.running().handle = Some(handle.clone());
-        let inbox = self.refocus_inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(inbox) = inbox {
-            let steering = Steering::new(&self, handle, inbox);
-            tokio::spawn(self.end.clone().run_until_cancelled_owned(steering.run()));
-        }
-        Ok(())
+        Ok(handle)
     }
 
-    /// Puts down the bitfield from which librqbit resumes; without one it hashes all that lies there.
-    fn lay_out_bitfield(&self) -> Result<(), TorrentError> {
+    /// Puts down the bitfield from which librqbit resumes.
+    fn lay_out_bitfield(&self, bits: Option<Vec<u8>>) -> Result<(), TorrentError> {
         let path = self.shared.bitfields.join(format!("{}.bitv", self.info_hash));
-        let laid = match self.disk.recorded() {
+        let laid = match bits {
             Some(bits) => std::fs::write(&path, bits),
             None => match std::fs::remove_file(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -424,6 +437,7 @@ struct Steering {
     streams: Vec<OpenStream>,
     applied: BTreeSet<usize>,
     last_refocus: Option<Instant>,
+    request_window: usize,
     redial_after: Duration,
     last_redial: Instant,
     recorded: (u64, Instant),
@@ -443,6 +457,7 @@ impl Steering {
             streams: Vec::new(),
             applied: inner.running().selected.clone(),
             last_refocus: None,
+            request_window: inner.shared.request_window,
             redial_after: REDIAL.0,
             last_redial: Instant::now(),
             recorded: (0, Instant::now()),
@@ -454,8 +469,7 @@ impl Steering {
             return;
         }
         self.steer().await;
-        if let Err(error) = self.shared.session.unpause(&self.handle).await {
-            self.disk.fail(SourceError::Failed(text_of(error)));
+        if !self.let_go().await {
             return;
         }
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -574,30 +588,66 @@ impl Steering {
         if self.last_refocus.is_some_and(|last| now - last < REFOCUS_GAP) {
             return Refocus::Prioritised;
         }
-        match self.in_flight_lasts() {
-            None => Refocus::NotNeeded,
-            Some(lasts) if lasts <= DIALLING_COSTS => Refocus::Prioritised,
-            Some(lasts) => {
-                self.last_refocus = Some(now);
-                let done = self.redial().await;
-                debug!(?lasts, done, took = ?now.elapsed(), "refocus");
-                if done { Refocus::Cancelled } else { Refocus::Prioritised }
-            }
+        let Some(pace) = self.pace() else { return Refocus::NotNeeded };
+        // A peer is asked for whole pieces, and for no more than the window at once: what is left of the piece comes after it.
+        let asked = (self.request_window as u64 * REQUEST).max(self.disk.piece_len());
+        let lasts = Duration::from_secs_f64(asked as f64 / pace as f64);
+        if lasts <= DIALLING_COSTS {
+            return Refocus::Prioritised;
         }
+        self.last_refocus = Some(now);
+        let done = self.dial_anew(fitting_window(pace, self.request_window)).await;
+        debug!(?lasts, pace, window = self.request_window, done, took = ?now.elapsed(), "refocus");
+        if done { Refocus::Cancelled } else { Refocus::Prioritised }
     }
 
-    /// How long what has been asked of the peers will keep the line busy. `None` when nothing comes.
-    fn in_flight_lasts(&self) -> Option<Duration> {
+    /// Bytes per second that one peer sends; `None` when nothing comes.
+    fn pace(&self) -> Option<u64> {
         let live = self.handle.stats().live?;
         let speed = bytes_per_second(live.download_speed.mbps);
-        let peers = u64::from(live.snapshot.peer_stats.live);
-        if speed == 0 || peers == 0 {
-            return None;
+        Some(speed / u64::from(live.snapshot.peer_stats.live).max(1)).filter(|pace| *pace > 0)
+    }
+
+    /// Drops all connections and dials all known peers again, with another request window if that fits better.
+    async fn dial_anew(&mut self, request_window: usize) -> bool {
+        if request_window == self.request_window { self.redial().await } else { self.rejoin(request_window).await }
+    }
+
+    /// Takes the torrent out of librqbit and puts it in again with another request window, which is fixed at the add. Bytes and
+    /// readers stay where they are.
+    async fn rejoin(&mut self, request_window: usize) -> bool {
+        let Some(inner) = self.inner.upgrade() else { return false };
+        self.last_redial = Instant::now();
+        self.learn_live_peers();
+        inner.running().uploaded += self.handle.stats().uploaded_bytes;
+        self.streams.clear();
+        let id = TorrentIdOrHash::Hash(Id20::new(self.info_hash.0));
+        if let Err(error) = self.shared.session.delete(id, false).await {
+            debug!(%error, "a torrent could not be taken out");
+            return false;
         }
-        // A peer is asked for whole pieces, and for no more than the window at once: what is left of the piece comes after it.
-        let window = self.shared.request_window as u64 * REQUEST;
-        let asked = peers * window.max(self.disk.piece_len());
-        Some(Duration::from_secs_f64(asked as f64 / speed as f64))
+        match inner.begin(request_window, Some(self.disk.bits())).await {
+            Ok(handle) => self.handle = handle,
+            Err(error) => {
+                self.disk.fail(SourceError::Failed(text_of(error)));
+                return false;
+            }
+        }
+        drop(inner);
+        self.request_window = request_window;
+        if !self.settle().await {
+            return false;
+        }
+        self.steer().await;
+        self.let_go().await
+    }
+
+    async fn let_go(&self) -> bool {
+        if let Err(error) = self.shared.session.unpause(&self.handle).await {
+            self.disk.fail(SourceError::Failed(text_of(error)));
+            return false;
+        }
+        true
     }
 
     /// Drops all connections and dials all known peers again; streams stay.
@@ -667,6 +717,15 @@ impl Steering {
             warn!(%error, "the record of verified pieces could not be written");
         }
     }
+}
+
+/// How many requests of 16 KiB a peer should be asked for at once that sends `pace` bytes per second.
+///
+/// A quarter of a second's worth keeps any line of a house busy; what is more than that makes a slow peer sit on several pieces that
+/// others could bring sooner. Small differences are not worth a change.
+fn fitting_window(pace: u64, current: usize) -> usize {
+    let fitting = usize::try_from(pace / 4 / REQUEST).unwrap_or(usize::MAX).clamp(16, 128).next_power_of_two();
+    if fitting >= current * 2 || fitting * 2 <= current { fitting } else { current }
 }
 
 async fn wait_until(until: Option<Instant>) {
@@ -762,5 +821,25 @@ impl FilmFile {
             return Refocus::Prioritised;
         }
         tokio::time::timeout(Duration::from_secs(2), done).await.ok().and_then(Result::ok).unwrap_or(Refocus::Prioritised)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_window_fits_the_pace_of_a_peer() {
+        for (pace, current, fitting) in [
+            (400_000, 64, 16),
+            (400_000, 16, 16),
+            (2_000_000, 64, 32),
+            (3_000_000, 64, 64),
+            (10_000_000, 64, 128),
+            (u64::MAX, 128, 128),
+            (1, 64, 16),
+        ] {
+            assert_eq!(fitting_window(pace, current), fitting, "{pace} bytes per second, {current} before");
+        }
     }
 }
