@@ -14,3 +14,4 @@ pub mod magnet;
 pub mod plan;
 pub mod playlist;
 pub mod range;
+pub mod segment;

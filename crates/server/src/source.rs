@@ -215,6 +215,13 @@ impl Cursor {
         }
     }
 
+    /// Keeps the torrent's look-ahead here from now on, without reading anything. Where no more readers can be served it does nothing.
+    pub fn hold(&mut self) {
+        if let Err(error) = self.keep_look_ahead() {
+            tracing::debug!(%error, "nothing is fetched ahead");
+        }
+    }
+
     /// Where the next byte is read.
     pub fn position(&self) -> u64 {
         self.position

@@ -69,6 +69,8 @@ pub enum Container {
     FragmentedMp4,
     /// Matroska or WebM.
     Matroska,
+    /// Something else, of which only ffmpeg knows how to read it.
+    Other,
 }
 
 /// The table of contents of a film file.

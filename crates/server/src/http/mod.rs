@@ -10,11 +10,15 @@
 //! The routes are listed in [`routes`], a line per file; each annotates itself for the API document.
 
 pub mod auth;
+pub mod base;
+pub mod events;
 pub mod health;
 pub mod host;
 pub mod listener;
+pub mod media;
 pub mod problem;
 pub mod rate;
+pub mod streams;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -42,7 +46,7 @@ const ADDRESS_LIMIT: usize = 8 << 10;
 
 /// All routes of the API; each brings its part of the API document.
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(description()).merge(health::routes())
+    OpenApiRouter::with_openapi(description()).merge(health::routes()).merge(streams::routes()).merge(events::routes())
 }
 
 /// The API document (OpenAPI 3.1).
@@ -85,6 +89,7 @@ pub fn open(door: Door, app: App) -> Router {
     let document: bytes::Bytes = document.to_json().expect("the API document is plain JSON").into();
     let text = ([(header::CONTENT_TYPE, "application/json")], document);
     let routes = routes
+        .merge(media::routes())
         .route("/api/openapi.json", get(move || std::future::ready(text.clone())))
         .fallback(|| std::future::ready(Problem::not_found()))
         .layer(middleware::from_fn(problem::note_route))

@@ -1,5 +1,66 @@
-//! Making segments just in time.
+//! Just-in-time production of segments: copied ones are described, encoded ones are made by ffmpeg and kept.
 
 pub mod assemble;
+pub mod copy;
 pub mod encode;
 pub mod probe;
+pub mod rendition;
+pub mod worker;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use balcony_media::magnet::InfoHash;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::encode::Tools;
+use crate::film::Film;
+use crate::segments::SegmentStore;
+
+/// Everything that production needs, and the films that are being played.
+pub struct Workshop {
+    /// Child processes and what they need.
+    pub tools: Tools,
+    /// Encoded segments.
+    pub segments: Arc<SegmentStore>,
+    /// One permit for each video encoder that may run.
+    pub encoders: Arc<Semaphore>,
+    films: Mutex<HashMap<(InfoHash, usize), Arc<Film>>>,
+}
+
+impl Workshop {
+    /// A workshop with no films in it.
+    pub fn new(tools: Tools, segments: Arc<SegmentStore>, encoders: usize) -> Arc<Self> {
+        let encoders = Arc::new(Semaphore::new(encoders.max(1)));
+        Arc::new(Self { tools, segments, encoders, films: Mutex::default() })
+    }
+
+    /// The film, if somebody plays it already.
+    pub fn film(&self, info_hash: InfoHash, file: usize) -> Option<Arc<Film>> {
+        self.films().get(&(info_hash, file)).cloned()
+    }
+
+    /// Shares a film that was just opened; where somebody was faster, theirs is used.
+    pub fn share(&self, film: Film) -> Arc<Film> {
+        self.films().entry((film.info_hash, film.file)).or_insert_with(|| Arc::new(film)).clone()
+    }
+
+    /// Ends everything that runs for a film and deletes what was made of it.
+    pub fn forget(&self, film: &Film) {
+        self.films().remove(&(film.info_hash, film.file));
+        for rendition in film.renditions() {
+            rendition.stop();
+        }
+    }
+
+    /// A permit to encode pictures, as soon as there is one.
+    pub async fn encoder(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed; without it an encoder would simply run beside the others.
+        self.encoders.clone().acquire_owned().await.ok()
+    }
+
+    /// A panic elsewhere leaves the table whole.
+    fn films(&self) -> MutexGuard<'_, HashMap<(InfoHash, usize), Arc<Film>>> {
+        self.films.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

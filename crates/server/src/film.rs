@@ -1,0 +1,207 @@
+//! A film: one file of a torrent, its index, and the renditions that are made of it. Shared by all streams that play it.
+//!
+//! Opening a film reads a few hundred kilobytes. From then on every playlist can be written, and any segment can be asked for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use balcony_media::container::{Container, Damage, Index, Sparse, Stop, Track, matroska, mp4};
+use balcony_media::cut::{self, CopyCuts, Uncuttable};
+use balcony_media::magnet::InfoHash;
+use balcony_media::plan::{Plan, VideoPlan};
+
+use crate::produce::Workshop;
+use crate::produce::encode::FilmInput;
+use crate::produce::rendition::Rendition;
+use crate::source::{Source, SourceError};
+
+/// Bytes read at the start of a file before anything is known about it.
+const HEAD: u64 = 64 * 1024;
+/// An index that needs more reads than this is not one.
+const MOST_READS: usize = 512;
+/// An index that needs more bytes than this is not one.
+const MOST_BYTES: u64 = 512 << 20;
+
+/// A film and what was found out about it.
+pub struct Film {
+    /// Which torrent.
+    pub info_hash: InfoHash,
+    /// Which file of it.
+    pub file: usize,
+    /// Its bytes.
+    pub source: Source,
+    /// Its tracks.
+    pub index: Arc<Index>,
+    /// Where its copy can be cut.
+    pub copy: Result<CopyCuts, Uncuttable>,
+    /// Length in seconds.
+    pub duration: f64,
+    /// Time stamp of the container at the film's time zero, in microseconds: what ffmpeg has to be told.
+    pub zero_us: i64,
+    /// How its movie fragments are read, where it has any.
+    pub fragments: Option<mp4::Context>,
+    renditions: Mutex<HashMap<String, Arc<Rendition>>>,
+}
+
+/// What was read from a film's own tables.
+pub struct Tables {
+    /// Its tracks.
+    pub index: Index,
+    /// How its movie fragments are read, where it has any.
+    pub fragments: Option<mp4::Context>,
+}
+
+/// Why a film cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its bytes cannot be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// No index of ours: ffprobe has to look.
+    #[error("the container has no index that can be read from here: {0}")]
+    NoIndex(Damage),
+}
+
+/// Reads the index of a film from as few bytes as its container allows.
+pub async fn read_index(source: &Source) -> Result<Tables, OpenError> {
+    let mut known = Sparse::new(source.len());
+    known.insert(0, read(source, 0, HEAD).await?);
+    let parse = parser(&known)?;
+    for _ in 0..MOST_READS {
+        match parse(&known) {
+            Ok(index) => {
+                let in_fragments = index.container == Container::FragmentedMp4;
+                let fragments = in_fragments.then(|| mp4::Context::read(&known).ok()).flatten();
+                return Ok(Tables { index, fragments });
+            }
+            Err(Stop::Bad(damage)) => return Err(OpenError::NoIndex(damage)),
+            Err(Stop::Need { offset, len }) if known.held() + len <= MOST_BYTES => {
+                known.insert(offset, read(source, offset, len).await?);
+            }
+            Err(Stop::Need { .. }) => break,
+        }
+    }
+    Err(OpenError::NoIndex(Damage::TooLarge("its index")))
+}
+
+type Parser = fn(&Sparse) -> Result<Index, Stop>;
+
+/// The parser for what the first bytes say; a file's name says nothing.
+fn parser(known: &Sparse) -> Result<Parser, OpenError> {
+    let head = known.known(0, 12);
+    match (head.get(..4), head.get(4..8)) {
+        (Some(b"\x1a\x45\xdf\xa3"), _) => Ok(matroska::index),
+        (_, Some(b"ftyp" | b"moov" | b"mdat" | b"free" | b"skip" | b"wide" | b"pnot" | b"styp" | b"sidx")) => Ok(mp4::index),
+        _ => Err(OpenError::NoIndex(Damage::NotThis("a container with an index of ours"))),
+    }
+}
+
+async fn read(source: &Source, offset: u64, len: u64) -> Result<bytes::Bytes, SourceError> {
+    let len = len.min(source.len().saturating_sub(offset));
+    source.read_at(offset, usize::try_from(len).unwrap_or(usize::MAX)).await
+}
+
+impl Film {
+    /// A film from its index, or from what ffprobe told (`zero_us`: the container's time stamp at the film's beginning).
+    pub fn new(info_hash: InfoHash, file: usize, source: Source, tables: Tables, zero_us: i64) -> Self {
+        let Tables { index, fragments } = tables;
+        let copy = index.video().ok_or(Uncuttable::NoIndex).and_then(|video| cut::copy_cuts(&index, video));
+        let duration = cut::duration(&index).unwrap_or(0.0);
+        Self { info_hash, file, source, index: Arc::new(index), copy, duration, zero_us, fragments, renditions: Mutex::default() }
+    }
+
+    /// Whether the index came from the container's own tables.
+    pub fn has_tables(&self) -> bool {
+        matches!(self.index.container, Container::Mp4 | Container::FragmentedMp4 | Container::Matroska)
+    }
+
+    /// The track with ffmpeg's number `0:stream`.
+    pub fn track(&self, stream: usize) -> Option<&Track> {
+        self.index.tracks.iter().find(|track| track.stream == stream)
+    }
+
+    /// How many streams play it: each presentation holds it, and the workshop once.
+    pub fn viewers(self: &Arc<Self>) -> usize {
+        Arc::strong_count(self).saturating_sub(1).max(1)
+    }
+
+    /// The film as ffmpeg has to be told of it.
+    pub fn input(&self) -> FilmInput {
+        let first = |track: &Track| track.first_pts.map(|pts| cut::rescale(pts, track.timescale, 1_000_000));
+        let least = self.index.tracks.iter().filter_map(first).min().unwrap_or(0);
+        FilmInput { source: self.source.clone(), zero_us: self.zero_us, origin_us: self.zero_us + least.min(0), indexed: self.has_tables() }
+    }
+
+    /// Name of the film's folder in the segment cache, and the first part of its renditions' names.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.info_hash, self.file)
+    }
+
+    /// The rendition with this identity, made when it is asked for first.
+    fn rendition(&self, identity: &str, make: impl FnOnce() -> Rendition) -> Arc<Rendition> {
+        let mut all = self.renditions.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(identity.to_owned()).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    /// All renditions that exist.
+    pub fn renditions(&self) -> Vec<Arc<Rendition>> {
+        self.renditions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+/// A film as one stream plays it: its plan, and the renditions that follow from it.
+pub struct Presentation {
+    /// What is played.
+    pub film: Arc<Film>,
+    /// How.
+    pub plan: Plan,
+    /// The picture, `v0`; `None` for a film with sound only.
+    pub video: Option<Arc<Rendition>>,
+    /// Each sound track, `a1`, `a2` …
+    pub audio: Vec<Arc<Rendition>>,
+}
+
+impl Presentation {
+    /// Puts a plan into renditions, sharing those that other streams of the film use.
+    pub fn new(film: Arc<Film>, plan: Plan, workshop: &Arc<Workshop>) -> Self {
+        let video = film.index.video().zip(plan.video.as_ref()).map(|(track, plan)| {
+            let identity = match plan {
+                VideoPlan::Copy => "v-copy".to_owned(),
+                VideoPlan::Encode(size) => format!("v-{}x{}", size.width, size.height),
+            };
+            film.rendition(&identity, || Rendition::video(&film, track, plan, &identity, workshop))
+        });
+        let audio = plan
+            .audio
+            .iter()
+            .filter_map(|plan| {
+                let track = film.track(plan.stream)?;
+                let how = if plan.copy { "copy" } else { "aac" };
+                let identity = format!("a{}-{how}", plan.stream);
+                Some(film.rendition(&identity, || Rendition::audio(&film, track, plan, &identity, workshop)))
+            })
+            .collect();
+        Self { film, plan, video, audio }
+    }
+
+    /// The rendition with this name in a URL.
+    pub fn named(&self, name: &str) -> Option<&Arc<Rendition>> {
+        match name.split_at_checked(1)? {
+            ("v", "0") => self.video.as_ref(),
+            ("a", number) => self.audio.get(number.parse::<usize>().ok()?.checked_sub(1)?),
+            _ => None,
+        }
+    }
+
+    /// The sound that plays when nobody chooses: the one that the file marks, else the first.
+    pub fn default_audio(&self) -> usize {
+        let marked = self.plan.audio.iter().position(|plan| self.film.track(plan.stream).is_some_and(|track| track.default));
+        marked.unwrap_or(0)
+    }
+
+    /// All renditions with their names in URLs.
+    pub fn all(&self) -> impl Iterator<Item = (String, &Arc<Rendition>)> {
+        let video = self.video.iter().map(|rendition| ("v0".to_owned(), rendition));
+        video.chain(self.audio.iter().enumerate().map(|(at, rendition)| (format!("a{}", at + 1), rendition)))
+    }
+}

@@ -1,0 +1,347 @@
+//! What players fetch: playlists, init segments, segments, the original file. The ticket in the path is the only credential.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use balcony_media::playlist::hls::{self, Growth, Master, Media, Variant};
+use balcony_media::range::{self, Ranges};
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use super::base::Base;
+use super::events;
+use super::problem::{Code, Path, Problem};
+use crate::app::App;
+use crate::film::Presentation;
+use crate::produce::rendition::Rendition;
+use crate::segments::{DEADLINE, Segment, SegmentError, SegmentReader};
+use crate::source::Cursor;
+use crate::stream::{Stream, Streams};
+
+/// A body that gets nothing for this long is given up; the player asks again.
+const STALL: Duration = Duration::from_secs(60);
+/// Bytes of the original file in one piece of a body.
+const READ: usize = 256 * 1024;
+
+const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
+const VIDEO: HeaderValue = HeaderValue::from_static("video/mp4");
+const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");
+/// Segments never change; playlists may when the server learns more.
+const FOREVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
+const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// The routes under `/m/<ticket>/`.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/m/{ticket}/master.m3u8", get(master))
+        .route("/m/{ticket}/events", get(stream_events))
+        .route("/m/{ticket}/play.m3u", get(play))
+        .route("/m/{ticket}/file/{name}", get(file))
+        .route("/m/{ticket}/{rendition}/{name}", get(of_rendition))
+}
+
+fn open(streams: &Streams, ticket: &str) -> Result<Arc<Stream>, Problem> {
+    let stream = streams.by_ticket(ticket).filter(|stream| !stream.state().is_over());
+    stream.ok_or_else(|| Problem::new(Code::NotFound, "This address leads to nothing (any more)."))
+}
+
+async fn presentation(stream: &Stream) -> Result<Arc<Presentation>, Problem> {
+    stream.presentation().await.ok_or_else(late)
+}
+
+fn late() -> Problem {
+    Problem::new(Code::SegmentLate, "This part of the film is not here yet; ask again in a moment.").retry_after(Duration::from_secs(1))
+}
+
+fn problem(error: SegmentError) -> Problem {
+    tracing::debug!(%error, "a segment is late");
+    late()
+}
+
+async fn stream_events(State(streams): State<Arc<Streams>>, base: Base, Path(ticket): Path<String>) -> Result<Response, Problem> {
+    let stream = open(&streams, &ticket)?;
+    Ok(events::one(&streams, stream, base))
+}
+
+async fn master(State(streams): State<Arc<Streams>>, Path(ticket): Path<String>) -> Result<Response, Problem> {
+    let stream = open(&streams, &ticket)?;
+    let presentation = presentation(&stream).await?;
+    Ok(([(header::CONTENT_TYPE, HLS), (header::CACHE_CONTROL, NOT_KEPT)], hls::master(&master_of(&presentation))).into_response())
+}
+
+fn master_of(presentation: &Presentation) -> Master {
+    const GROUP: &str = "sound";
+    let default = presentation.default_audio();
+    let loudest = presentation.audio.iter().map(|sound| (sound.peak, sound.average)).max().unwrap_or((0, 0));
+    let audio = presentation.audio.iter().enumerate().map(|(at, rendition)| {
+        let track = presentation.plan.audio.get(at).and_then(|plan| presentation.film.track(plan.stream));
+        let language = track.map_or_else(|| "und".to_owned(), |track| track.language.clone());
+        let title = track.map(|track| track.title.clone()).filter(|title| !title.is_empty());
+        hls::Rendition {
+            group: GROUP.into(),
+            name: title.unwrap_or_else(|| format!("Sound {} ({language})", at + 1)),
+            language,
+            default: at == default,
+            channels: rendition.channels,
+            uri: format!("a{}/index.m3u8", at + 1),
+        }
+    });
+    let sound_codecs = presentation.audio.iter().map(|sound| sound.codecs.clone());
+    let variant = match &presentation.video {
+        Some(video) => {
+            let mut codecs = vec![video.codecs.clone()];
+            codecs.extend(sound_codecs);
+            Variant {
+                uri: "v0/index.m3u8".into(),
+                bandwidth: video.peak + loudest.0,
+                average_bandwidth: Some(video.average + loudest.1),
+                codecs: unique(codecs),
+                resolution: video.resolution.map(|size| (size.width, size.height)),
+                frame_rate: video.frame_rate,
+                video_range: None,
+                audio_group: (!presentation.audio.is_empty()).then(|| GROUP.to_owned()),
+            }
+        }
+        None => Variant {
+            uri: format!("a{}/index.m3u8", default + 1),
+            bandwidth: loudest.0,
+            average_bandwidth: Some(loudest.1),
+            codecs: unique(sound_codecs.collect()),
+            resolution: None,
+            frame_rate: None,
+            video_range: None,
+            audio_group: None,
+        },
+    };
+    let audio = if presentation.video.is_some() { audio.collect() } else { Vec::new() };
+    Master { variants: vec![variant], audio }
+}
+
+fn unique(mut codecs: Vec<String>) -> Vec<String> {
+    let mut seen = std::collections::HashSet::new();
+    codecs.retain(|codec| seen.insert(codec.clone()));
+    codecs
+}
+
+fn media_playlist(presentation: &Presentation, rendition: &Rendition) -> String {
+    // One target duration over all playlists of a master (RFC 8216, 6.2.4).
+    let longest = presentation.all().map(|(_, rendition)| rendition.cuts.longest()).fold(0.0, f64::max);
+    let cuts = &rendition.cuts;
+    let playlist = Media {
+        target_duration: (longest.round() as u64).max(1),
+        map_uri: "init.mp4".into(),
+        timescale: cuts.timescale,
+        growth: Growth::Complete,
+    };
+    let segments = (0..cuts.count()).map(|n| (format!("{n}.m4s"), u64::try_from(cuts.end(n) - cuts.start(n)).unwrap_or(0)));
+    hls::media(&playlist, segments)
+}
+
+async fn of_rendition(
+    State(streams): State<Arc<Streams>>,
+    method: Method,
+    headers: HeaderMap,
+    Path((ticket, rendition, name)): Path<(String, String, String)>,
+) -> Result<Response, Problem> {
+    let deadline = Instant::now() + DEADLINE;
+    let stream = open(&streams, &ticket)?;
+    let presentation = presentation(&stream).await?;
+    let made = presentation.named(&rendition).ok_or_else(Problem::not_found)?;
+    let kind = if made.resolution.is_some() { VIDEO } else { AUDIO };
+    if name == "index.m3u8" {
+        let text = media_playlist(&presentation, made);
+        return Ok(([(header::CONTENT_TYPE, HLS), (header::CACHE_CONTROL, NOT_KEPT)], text).into_response());
+    }
+    if name == "init.mp4" {
+        let init = tokio::time::timeout_at(deadline, made.init()).await.map_err(|_| late())?.map_err(problem)?;
+        return Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, FOREVER)], init).into_response());
+    }
+    let number = name.strip_suffix(".m4s").and_then(|n| n.parse::<u32>().ok()).ok_or_else(Problem::not_found)?;
+    if let (Some(byte), true) = (made.byte(number), made.resolution.is_some() || presentation.video.is_none()) {
+        stream.play_at(&presentation, number, byte).await;
+    }
+    let segment = tokio::time::timeout_at(deadline, made.segment(number)).await.map_err(|_| late())?.map_err(problem)?;
+    let segment = segment.ok_or_else(Problem::not_found)?;
+    send(&presentation, segment, kind, &method, &headers, deadline).await
+}
+
+/// Sends a segment, as it grows if need be. Its first bytes have to be there by the deadline.
+async fn send(
+    presentation: &Presentation,
+    segment: Segment,
+    kind: HeaderValue,
+    method: &Method,
+    asked: &HeaderMap,
+    deadline: Instant,
+) -> Result<Response, Problem> {
+    let mut reader = SegmentReader::new(segment.clone(), presentation.film.source.clone());
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CACHE_CONTROL, FOREVER);
+    let mut status = StatusCode::OK;
+    let mut left = None;
+    if let Some(len) = segment.bytes() {
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        let ranges = range::parse(text(asked, &header::RANGE), len);
+        let (from, count) = span(ranges, len, &mut headers)?;
+        status = StatusCode::from_u16(ranges.status()).unwrap_or(status);
+        reader.skip(from);
+        left = Some(count);
+        headers.insert(header::CONTENT_LENGTH, count.into());
+    }
+    if method == Method::HEAD {
+        return Ok((status, headers).into_response());
+    }
+    let first = tokio::time::timeout_at(deadline, first_media(&mut reader, left)).await.map_err(|_| late())?.map_err(problem)?;
+    let sent = first.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+    let state = (reader, left.map(|left| left.saturating_sub(sent)));
+    let rest = stream::unfold(Some(state), |state| async move {
+        let (mut reader, left) = state?;
+        let next = tokio::time::timeout(STALL, within(&mut reader, left)).await;
+        match next {
+            Ok(Ok(None)) => None,
+            Ok(Ok(Some(bytes))) => {
+                let left = left.map(|left| left.saturating_sub(bytes.len() as u64));
+                Some((Ok(bytes), Some((reader, left))))
+            }
+            Ok(Err(error)) => Some((Err(std::io::Error::other(error)), None)),
+            Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
+        }
+    });
+    let all = futures_util::StreamExt::chain(stream::iter(first.into_iter().map(Ok)), rest);
+    Ok((status, headers, Body::from_stream(all)).into_response())
+}
+
+/// The first parts up to the first media: a header alone is no answer yet.
+async fn first_media(reader: &mut SegmentReader, left: Option<u64>) -> Result<Vec<Bytes>, SegmentError> {
+    let mut parts = Vec::new();
+    let mut left = left;
+    for _ in 0..2 {
+        let Some(bytes) = within(reader, left).await? else {
+            break;
+        };
+        left = left.map(|left| left.saturating_sub(bytes.len() as u64));
+        parts.push(bytes);
+    }
+    Ok(parts)
+}
+
+async fn within(reader: &mut SegmentReader, left: Option<u64>) -> Result<Option<Bytes>, SegmentError> {
+    if left == Some(0) {
+        return Ok(None);
+    }
+    let mut bytes = reader.next().await?;
+    if let (Some(bytes), Some(left)) = (&mut bytes, left) {
+        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+    }
+    Ok(bytes)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Where to begin and how much to send; writes `Content-Range` where it belongs.
+fn span(ranges: Ranges, len: u64, headers: &mut HeaderMap) -> Result<(u64, u64), Problem> {
+    let content_range = ranges.content_range(len).and_then(|text| HeaderValue::from_str(&text).ok());
+    let Some((from, count)) = ranges.span(len) else {
+        let problem = Problem::new(Code::RangeNotSatisfiable, format!("The file has {len} bytes."));
+        return Err(match content_range {
+            Some(value) => problem.header(header::CONTENT_RANGE, value),
+            None => problem,
+        });
+    };
+    if let Some(value) = content_range {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+    Ok((from, count))
+}
+
+/// A list with one entry, for desktop players.
+async fn play(State(streams): State<Arc<Streams>>, base: Base, Path(ticket): Path<String>) -> Result<Response, Problem> {
+    let stream = open(&streams, &ticket)?;
+    let view = stream.view(base.as_str());
+    let (Some(url), Some(title)) = (view.direct_url, view.title) else {
+        return Err(late());
+    };
+    let title: String = title.chars().filter(|c| !c.is_control()).collect();
+    let seconds = view.duration.map_or(-1, |seconds| seconds as i64);
+    let kind = HeaderValue::from_static("audio/x-mpegurl");
+    Ok(([(header::CONTENT_TYPE, kind)], format!("#EXTM3U\n#EXTINF:{seconds},{title}\n{url}\n")).into_response())
+}
+
+/// The original bytes, as they come.
+async fn file(
+    State(streams): State<Arc<Streams>>,
+    method: Method,
+    asked: HeaderMap,
+    Path((ticket, name)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let stream = open(&streams, &ticket)?;
+    let presentation = presentation(&stream).await?;
+    let film = &presentation.film;
+    let len = film.source.len();
+    let etag = format!("\"{}\"", film.name());
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(&name)));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CACHE_CONTROL, NOT_KEPT);
+    if let Ok(value) = HeaderValue::from_str(&etag) {
+        headers.insert(header::ETAG, value);
+    }
+    let holds = range::if_range_holds(text(&asked, &header::IF_RANGE), Some(&etag), None);
+    let ranges = range::parse(text(&asked, &header::RANGE).filter(|_| holds), len);
+    let (from, count) = span(ranges, len, &mut headers)?;
+    headers.insert(header::CONTENT_LENGTH, count.into());
+    let status = StatusCode::from_u16(ranges.status()).unwrap_or(StatusCode::OK);
+    if method == Method::HEAD {
+        return Ok((status, headers).into_response());
+    }
+    let state = (film.source.cursor(from), count, stream.clone());
+    let body = stream::unfold(Some(state), |state| async move {
+        let (mut cursor, left, stream) = state?;
+        if left == 0 {
+            return None;
+        }
+        stream.touch();
+        match read(&mut cursor, left).await {
+            Ok(bytes) if bytes.is_empty() => None,
+            Ok(bytes) => {
+                let left = left.saturating_sub(bytes.len() as u64);
+                Some((Ok(bytes), Some((cursor, left, stream))))
+            }
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    Ok((status, headers, Body::from_stream(body)).into_response())
+}
+
+async fn read(cursor: &mut Cursor, left: u64) -> std::io::Result<Bytes> {
+    let max = READ.min(usize::try_from(left).unwrap_or(usize::MAX));
+    let read = tokio::time::timeout(STALL, cursor.read(max)).await;
+    read.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?.map_err(std::io::Error::other)
+}
+
+fn content_type(name: &str) -> &'static str {
+    let ending = name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    match ending.as_str() {
+        "mp4" | "m4v" => "video/mp4",
+        "mov" => "video/quicktime",
+        "mkv" => "video/x-matroska",
+        "webm" => "video/webm",
+        "avi" => "video/x-msvideo",
+        "ts" | "m2ts" | "mts" => "video/mp2t",
+        "wmv" => "video/x-ms-wmv",
+        "flv" => "video/x-flv",
+        "mpg" | "mpeg" => "video/mpeg",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,0 +1,158 @@
+//! Streams: start, status, list, stop.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use balcony_media::device::Capabilities;
+use balcony_media::ladder::Quality;
+use balcony_media::magnet::Magnet;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::Caller;
+use super::base::Base;
+use super::problem::{Code, Json, Path, Problem, quote};
+use crate::app::App;
+use crate::stream::state::{Event, State as Life};
+use crate::stream::view::StreamView;
+use crate::stream::{Method, Options, Stream, Streams};
+
+/// Longest magnet in bytes.
+const LONGEST_MAGNET: usize = 8 << 10;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(start)).routes(routes!(status)).routes(routes!(list)).routes(routes!(stop))
+}
+
+/// What to stream, and how.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartRequest {
+    /// A magnet link or a bare info hash.
+    magnet_link: String,
+    /// `auto`, `source`, `2160p`, `1440p`, `1080p`, `720p`, `480p` or `360p`: the box that the picture is fitted into.
+    #[serde(default)]
+    quality: Option<String>,
+    /// The file to play; where it names no film, the largest film is chosen.
+    #[serde(default)]
+    file_index: Option<i64>,
+    /// What the client plays. Without it 8-bit H.264 and AAC are assumed.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    capabilities: Option<Capabilities>,
+    /// A subtitle track to burn in.
+    #[serde(default)]
+    burn: Option<String>,
+    /// Which URL `streamUrl` is: `auto`, `hls` or `original`.
+    #[serde(default)]
+    method: Option<String>,
+}
+
+/// Starts a stream.
+#[utoipa::path(post, path = "/api/stream/start", tag = "streams", request_body = StartRequest,
+    responses((status = 201, body = StreamView, description = "A new stream"), (status = 200, body = StreamView, description = "The same device streams this already")))]
+async fn start(
+    State(streams): State<Arc<Streams>>,
+    base: Base,
+    caller: Caller,
+    Json(request): Json<StartRequest>,
+) -> Result<Response, Problem> {
+    let magnet = magnet(&request.magnet_link)?;
+    let options = options(&request)?;
+    let (stream, new) = streams.start(caller.device, caller.person, magnet, options);
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(stream.view(base.as_str()))).into_response())
+}
+
+fn magnet(link: &str) -> Result<Magnet, Problem> {
+    if link.len() > LONGEST_MAGNET {
+        return Err(Problem::new(Code::BadMagnet, "A magnet link has at most 8 KiB."));
+    }
+    Magnet::parse(link).map_err(|error| Problem::new(Code::BadMagnet, error.to_string()))
+}
+
+fn options(request: &StartRequest) -> Result<Options, Problem> {
+    let invalid = |what: &str, value: &str, allowed: &str| {
+        Problem::new(Code::Invalid, format!("{what} {} is not known; use {allowed}.", quote(value)))
+    };
+    let quality = match request.quality.as_deref() {
+        None | Some("") => Quality::Auto,
+        Some(name) => {
+            Quality::named(name).ok_or_else(|| invalid("The quality", name, "auto, source, 2160p, 1440p, 1080p, 720p, 480p or 360p"))?
+        }
+    };
+    let method = match request.method.as_deref() {
+        None | Some("" | "auto") => Method::Auto,
+        Some("hls") => Method::Hls,
+        Some("original") => Method::Original,
+        Some(other) => return Err(invalid("The method", other, "auto, hls or original")),
+    };
+    if let Some(track) = request.burn.as_deref().filter(|track| !track.is_empty()) {
+        return Err(invalid("The subtitle track", track, "a stream without burnt-in subtitles"));
+    }
+    let file_index = request.file_index.and_then(|index| usize::try_from(index).ok());
+    Ok(Options { quality, file_index, capabilities: request.capabilities.clone().unwrap_or_default(), method })
+}
+
+/// How a stream stands.
+#[utoipa::path(get, path = "/api/stream/status/{streamId}", tag = "streams", params(("streamId" = String, Path)), responses((status = 200, body = StreamView)))]
+async fn status(
+    State(streams): State<Arc<Streams>>,
+    base: Base,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<StreamView>, Problem> {
+    Ok(Json(find(&streams, &caller, &id)?.view(base.as_str())))
+}
+
+/// All streams of this person.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct StreamList {
+    /// How many.
+    count: usize,
+    /// Oldest first.
+    streams: Vec<StreamView>,
+}
+
+/// Lists the streams of the person who asks; the owner of the machine sees all.
+#[utoipa::path(get, path = "/api/streams", tag = "streams", responses((status = 200, body = StreamList)))]
+async fn list(State(streams): State<Arc<Streams>>, base: Base, caller: Caller) -> Json<StreamList> {
+    let found = streams.list(&caller.person, caller.admin);
+    let streams: Vec<StreamView> = found.iter().map(|stream| stream.view(base.as_str())).collect();
+    Json(StreamList { count: streams.len(), streams })
+}
+
+/// The answer to a stop.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Stopped {
+    /// Which stream.
+    stream_id: String,
+    /// Always `stopped`.
+    status: &'static str,
+    /// For people.
+    message: &'static str,
+}
+
+/// Stops a stream and releases what nobody else uses.
+#[utoipa::path(delete, path = "/api/stream/{streamId}", tag = "streams", params(("streamId" = String, Path)), responses((status = 200, body = Stopped)))]
+async fn stop(State(streams): State<Arc<Streams>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Stopped>, Problem> {
+    let stream = find(&streams, &caller, &id)?;
+    let mut changes = stream.changes();
+    stream.tell(Event::Stop);
+    let ended = changes.wait_for(|seen| matches!(seen.state, Life::Stopped | Life::Expired));
+    // The stream's own task does the work; an answer that it is stopped is true as soon as it says so.
+    if tokio::time::timeout(std::time::Duration::from_secs(10), ended).await.is_err() {
+        tracing::warn!(stream = %stream.id, "a stop takes long");
+    }
+    Ok(Json(Stopped { stream_id: id, status: "stopped", message: "Stream resources released" }))
+}
+
+/// The stream with this name, if it exists for the caller.
+pub fn find(streams: &Streams, caller: &Caller, id: &str) -> Result<Arc<Stream>, Problem> {
+    streams.get(id, &caller.person, caller.admin).ok_or_else(|| Problem::new(Code::NotFound, "There is no such stream."))
+}

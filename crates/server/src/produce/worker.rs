@@ -1,0 +1,257 @@
+//! An encoded rendition: which runs of ffmpeg make it, who waits for what, and when a run ends.
+//!
+//! All viewers share the runs. A segment a little ahead of a run is waited for; one far from every run gets a run of its own. A run stays a
+//! bounded way ahead of what was asked for, and ends when nobody asks any more.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use balcony_media::cut::Cuts;
+use balcony_media::magnet::InfoHash;
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Workshop;
+use super::assemble::{Grid, Made};
+use super::encode::{Coding, EncodeRun, FilmInput, RunError, Target};
+use crate::film::Film;
+use crate::segments::{Segment, SegmentError, SegmentStore, SegmentWriter};
+
+/// Segments (of about two seconds) that a run makes ahead of the last one that was asked for.
+const AHEAD: u32 = 5;
+/// A segment at most this far ahead of a run is waited for.
+const NEAR: u32 = 6;
+/// A run that nobody asks for more ends after this time.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// One encoded rendition.
+pub struct EncodeWorker {
+    /// Its folder in the segment store.
+    name: Arc<str>,
+    /// Of which film.
+    film: (InfoHash, usize),
+    input: FilmInput,
+    /// What ffmpeg is to make of it.
+    target: Target,
+    workshop: Weak<Workshop>,
+    segments: Arc<SegmentStore>,
+    init: watch::Sender<Option<Bytes>>,
+    /// Counts segments that were begun and runs that ended: whoever waits looks again.
+    news: watch::Sender<u64>,
+    runs: Mutex<Runs>,
+}
+
+#[derive(Default)]
+struct Runs {
+    last: u64,
+    all: HashMap<u64, Run>,
+    /// How the last run ended that did not end well.
+    error: Option<MakeError>,
+}
+
+struct Run {
+    /// The segment that it makes now.
+    at: Arc<AtomicU32>,
+    /// It may make segments up to this one.
+    until: watch::Sender<u32>,
+    read: Instant,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl EncodeWorker {
+    /// A rendition of which nothing is made yet. `identity` names it within its film.
+    pub fn new(film: &Film, target: Target, identity: &str, workshop: &Arc<Workshop>) -> Arc<Self> {
+        Arc::new(Self {
+            name: format!("{}-{identity}", film.name()).into(),
+            film: (film.info_hash, film.file),
+            input: film.input(),
+            target,
+            workshop: Arc::downgrade(workshop),
+            segments: workshop.segments.clone(),
+            init: watch::Sender::new(None),
+            news: watch::Sender::new(0),
+            runs: Mutex::default(),
+        })
+    }
+
+    /// The init segment; begins a run where none ever ran.
+    pub async fn init(self: &Arc<Self>) -> Result<Bytes, SegmentError> {
+        let mut init = self.init.subscribe();
+        if init.borrow().is_none() {
+            self.segment(0).await?;
+        }
+        let found = init.wait_for(Option::is_some).await.map_err(|_| gone())?;
+        found.clone().ok_or_else(gone)
+    }
+
+    /// Segment `n`, as soon as it begins to exist.
+    pub async fn segment(self: &Arc<Self>, n: u32) -> Result<Segment, SegmentError> {
+        let mut news = self.news.subscribe();
+        let mut begun = None;
+        loop {
+            news.borrow_and_update();
+            if let Some(segment) = self.segments.get(&self.name, n) {
+                self.ask(n);
+                return Ok(segment);
+            }
+            if !self.ask(n) {
+                // A run that was begun for this very request and is gone without the segment has failed.
+                if begun.is_some() {
+                    return Err(self.runs().error.take().map_or_else(gone, SegmentError::from));
+                }
+                begun = Some(self.begin(n)?);
+            }
+            news.changed().await.map_err(|_| gone())?;
+        }
+    }
+
+    /// Ends all runs and deletes what they made.
+    pub fn stop(&self) {
+        self.runs().all.clear();
+        self.segments.remove(&self.name);
+    }
+
+    /// Lets the run that will make or has just made segment `n` go on a little farther; `false` where there is none.
+    fn ask(&self, n: u32) -> bool {
+        let mut runs = self.runs();
+        let near = |run: &Run| {
+            let at = run.at.load(Ordering::Acquire);
+            n + AHEAD + 1 >= at && n <= at + NEAR
+        };
+        let ahead = |run: &Run| run.at.load(Ordering::Acquire) <= n;
+        let serves = runs.all.values().any(|run| near(run) && ahead(run));
+        for run in runs.all.values_mut().filter(|run| near(run)) {
+            run.read = Instant::now();
+            run.until.send_if_modified(|until| {
+                let farther = n + AHEAD > *until;
+                *until = (*until).max(n + AHEAD);
+                farther
+            });
+        }
+        serves
+    }
+
+    fn begin(self: &Arc<Self>, n: u32) -> Result<u64, SegmentError> {
+        let workshop = self.workshop.upgrade().ok_or_else(gone)?;
+        let mut runs = self.runs();
+        // As many runs as there are viewers: the others were left behind by a seek.
+        let viewers = workshop.film(self.film.0, self.film.1).map_or(1, |film| film.viewers());
+        while runs.all.len() >= viewers.max(1) {
+            let oldest = runs.all.iter().min_by_key(|(_, run)| run.read).map(|(id, _)| *id);
+            oldest.and_then(|id| runs.all.remove(&id));
+        }
+        runs.last += 1;
+        runs.error = None;
+        let id = runs.last;
+        let (at, until) = (Arc::new(AtomicU32::new(n)), watch::Sender::new(n + AHEAD));
+        let task = self.clone().run(id, n, at.clone(), until.subscribe(), workshop);
+        let task = AbortOnDropHandle::new(tokio::spawn(task));
+        runs.all.insert(id, Run { at, until, read: Instant::now(), _task: task });
+        Ok(id)
+    }
+
+    async fn run(self: Arc<Self>, id: u64, from: u32, at: Arc<AtomicU32>, until: watch::Receiver<u32>, workshop: Arc<Workshop>) {
+        let ended = self.make(from, &at, until, &workshop).await;
+        {
+            let mut runs = self.runs();
+            if let Err(error) = ended {
+                tracing::warn!(%error, rendition = %self.name, "a conversion ended early");
+                runs.error = Some(error);
+            }
+            runs.all.remove(&id);
+        }
+        self.tell();
+    }
+
+    async fn make(&self, from: u32, at: &AtomicU32, mut until: watch::Receiver<u32>, workshop: &Arc<Workshop>) -> Result<(), MakeError> {
+        let _permit = if matches!(self.target.coding, Coding::Pictures { .. }) { Some(workshop.encoder().await) } else { None };
+        let mut run = EncodeRun::start(&workshop.tools, self.input.clone(), self.target.clone(), from);
+        let mut writer: Option<SegmentWriter> = None;
+        while let Some(made) = run.next().await {
+            match made? {
+                Made::Init(init) => {
+                    self.init.send_if_modified(|known| {
+                        let new = known.is_none();
+                        known.get_or_insert(init);
+                        new
+                    });
+                }
+                Made::Chunk { segment, bytes, first } => {
+                    if first {
+                        if !may_go_on(&mut until, segment).await || self.segments.has(&self.name, segment) {
+                            return Ok(());
+                        }
+                        at.store(segment, Ordering::Release);
+                        writer = Some(self.segments.create(&self.name, segment)?);
+                        self.tell();
+                    }
+                    if let Some(writer) = &mut writer {
+                        writer.append(&bytes)?;
+                    }
+                }
+                Made::SegmentDone { segment } => {
+                    if let Some(writer) = writer.take() {
+                        writer.finish();
+                    }
+                    at.store(segment + 1, Ordering::Release);
+                }
+                Made::Again { segment } => {
+                    // Readers of the void chunks are told; the next one to ask gets the new ones.
+                    if let Some(writer) = writer.take() {
+                        writer.fail(SegmentError::Failed("it is made anew".into()));
+                    }
+                    at.store(segment, Ordering::Release);
+                }
+                Made::End => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self) {
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// A panic elsewhere leaves the table whole.
+    fn runs(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The grid of a rendition's cuts; `frame` is the usual length of a sample in ticks.
+pub fn grid(cuts: &Cuts, frame: u32) -> Grid {
+    Grid { cuts: cuts.boundaries().collect(), timescale: cuts.timescale, frame }
+}
+
+/// Why segments are not made any more.
+#[derive(Debug, thiserror::Error)]
+enum MakeError {
+    /// ffmpeg or the film.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The disk.
+    #[error("the segment cache cannot be written: {0}")]
+    Cache(#[from] std::io::Error),
+}
+
+impl From<MakeError> for SegmentError {
+    fn from(error: MakeError) -> Self {
+        match error {
+            MakeError::Run(RunError::Source(error)) => Self::Source(error),
+            MakeError::Run(error) => Self::Failed(error.to_string()),
+            MakeError::Cache(error) => Self::Cache(error.kind()),
+        }
+    }
+}
+
+/// Waits until somebody asks for `segment` or one near it; `false` when nobody does.
+async fn may_go_on(until: &mut watch::Receiver<u32>, segment: u32) -> bool {
+    matches!(tokio::time::timeout(IDLE, until.wait_for(|until| *until >= segment)).await, Ok(Ok(_)))
+}
+
+fn gone() -> SegmentError {
+    SegmentError::Failed("its production ended".into())
+}

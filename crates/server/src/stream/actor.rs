@@ -1,0 +1,517 @@
+//! One task per stream: it carries out what [`step`] decides, keeps the numbers moving, and ends everything that it started.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use balcony_media::codec;
+use balcony_media::container::{Codec, Container, Index, Track};
+use balcony_media::magnet::InfoHash;
+use balcony_media::plan;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::state::{Effect, Event, Failure, FailureCode, Found, Life, State, step};
+use super::view::{self, AudioView, ErrorView, Moving, Phase, Status, StreamView, VideoView};
+use super::{Born, Method, REMEMBERED, Stream, Streams};
+use crate::film::{Film, OpenError, Presentation, Tables, read_index};
+use crate::produce::Workshop;
+use crate::produce::probe::{self, ProbeError};
+use crate::segments::{Segment, SegmentError};
+use crate::source::{Source, SourceError};
+use crate::store::TorrentRow;
+use crate::torrent::{Torrent, TorrentError};
+
+/// How often the numbers of a stream that is not ready are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often those of a ready one are.
+const LOOK_READY: Duration = Duration::from_secs(1);
+/// A playhead that nobody moves any more lets go of the torrent's look-ahead.
+const IDLE_PLAYHEAD: Duration = Duration::from_secs(120);
+
+/// How long ffprobe may look at a film whose bytes have to come first.
+const PROBE_WAIT: Duration = Duration::from_secs(120);
+
+/// What a stream shows before anything is known.
+pub fn first_view(born: &Born, ticket: &str) -> StreamView {
+    let stream_url = match born.options.method {
+        Method::Auto | Method::Hls => format!("/m/{ticket}/master.m3u8"),
+        Method::Original => format!("/m/{ticket}/file/film"),
+    };
+    StreamView {
+        stream_id: born.id.to_string(),
+        status: Status::Downloading,
+        phase: Phase::Queued,
+        progress: 0,
+        eta: None,
+        message: "Starting".into(),
+        message_key: "starting",
+        message_params: json!({}),
+        title: None,
+        info_hash: born.magnet.info_hash.to_string(),
+        file_index: None,
+        quality: born.options.quality.name().to_owned(),
+        queue_position: None,
+        download_speed: None,
+        upload_speed: None,
+        peers: None,
+        download_progress: None,
+        downloaded_bytes: None,
+        total_bytes: None,
+        stream_url,
+        direct_url: None,
+        events_url: format!("/m/{ticket}/events"),
+        duration: None,
+        mode: None,
+        why: None,
+        why_key: None,
+        video: None,
+        audio: None,
+        created_at: born.created_at.to_string(),
+        expires_at: born.expires_at.to_string(),
+        error: None,
+    }
+}
+
+/// The task of one stream.
+pub struct Actor {
+    streams: Arc<Streams>,
+    stream: Arc<Stream>,
+    expires_at: Timestamp,
+    since: Instant,
+    /// Bytes of the film at the last look, and when they last changed.
+    came: (u64, Instant),
+    torrent: Option<Torrent>,
+    /// Peers that the search for metadata knows.
+    found_peers: Arc<AtomicUsize>,
+    first: Vec<Segment>,
+    work: Option<AbortOnDropHandle<()>>,
+    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
+}
+
+/// What work brings back besides the event.
+enum Answer {
+    Torrent(u32, Torrent, usize),
+    Presentation(u32, Arc<Presentation>),
+    First(u32, Vec<Segment>),
+    Found(u32, Found),
+}
+
+impl Actor {
+    /// For a stream that was just born or brought back.
+    pub fn new(streams: Arc<Streams>, stream: Arc<Stream>, expires_at: Timestamp) -> Self {
+        let now = Instant::now();
+        Self {
+            streams,
+            stream,
+            expires_at,
+            since: now,
+            came: (0, now),
+            torrent: None,
+            found_peers: Arc::default(),
+            first: Vec::new(),
+            work: None,
+            answers: mpsc::unbounded_channel(),
+        }
+    }
+
+    /// Lives until the stream is over and forgotten.
+    pub async fn live(mut self, mut inbox: mpsc::UnboundedReceiver<Event>, failed_before: Option<Failure>) {
+        let mut life = Life::born();
+        let begin = failed_before.map_or(Event::Turn, Event::Broke);
+        life = self.happen(life, begin).await;
+        let mut over_since: Option<Instant> = None;
+        loop {
+            let pause = if matches!(life.state, State::Ready { .. }) || life.state.is_over() { LOOK_READY } else { LOOK };
+            let event = tokio::select! {
+                event = inbox.recv() => event,
+                answer = self.answers.1.recv() => answer.and_then(|answer| self.take(answer)),
+                () = tokio::time::sleep(pause) => self.look(&life.state),
+            };
+            if let Some(event) = event {
+                life = self.happen(life, event).await;
+            } else {
+                self.show(&life.state);
+            }
+            if matches!(life.state, State::Stopped | State::Expired) {
+                let since = *over_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > REMEMBERED {
+                    break;
+                }
+            }
+        }
+        self.streams.forget(&self.stream.id);
+        if let Err(error) = self.streams.ground.store.delete_stream(self.stream.id.as_str()).await {
+            tracing::warn!(%error, "a stream that is over could not be forgotten");
+        }
+    }
+
+    async fn happen(&mut self, life: Life, event: Event) -> Life {
+        let before = std::mem::discriminant(&life.state);
+        let (life, effects) = step(life, event);
+        if std::mem::discriminant(&life.state) != before {
+            self.since = Instant::now();
+            self.came.1 = Instant::now();
+        }
+        self.show(&life.state);
+        for effect in effects {
+            self.carry_out(effect).await;
+        }
+        life
+    }
+
+    async fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::FindMetadata(epoch) => self.find_metadata(epoch),
+            Effect::OpenFilm(epoch) => self.open_film(epoch),
+            Effect::MakeFirstSegments(epoch) => self.make_first_segments(epoch),
+            Effect::EndWork => self.work = None,
+            // Turns are given at once; there is nothing to give back.
+            Effect::LeaveQueue => {}
+            Effect::Release => self.release().await,
+            Effect::Save => self.save().await,
+        }
+    }
+
+    /// Runs work that ends with this stream, and reports what it found.
+    fn work(&mut self, epoch: u32, work: impl Future<Output = Result<Answer, Failure>> + Send + 'static) {
+        let answers = self.answers.0.clone();
+        let task = async move {
+            let answer = work.await.unwrap_or_else(|failure| Answer::Found(epoch, Found::Failure(failure)));
+            // The actor may have ended; then nobody wants to know.
+            answers.send(answer).ok();
+        };
+        self.work = Some(AbortOnDropHandle::new(tokio::spawn(task)));
+    }
+
+    fn take(&mut self, answer: Answer) -> Option<Event> {
+        Some(match answer {
+            Answer::Torrent(epoch, torrent, file) => {
+                self.stream.seen.send_modify(|seen| {
+                    let entry = torrent.files().iter().find(|entry| entry.index == file);
+                    seen.view.file_index = Some(file);
+                    seen.view.title = entry.map(|entry| entry.name().to_owned());
+                    seen.view.total_bytes = entry.map(|entry| entry.length);
+                    let name = entry.map_or("film", |entry| entry.name());
+                    let direct = format!("{}/file/{}", self.stream.media_path(), url_name(name));
+                    if self.stream.options.method == Method::Original {
+                        seen.view.stream_url.clone_from(&direct);
+                    }
+                    seen.view.direct_url = Some(direct);
+                });
+                self.torrent = Some(torrent);
+                Event::Found(epoch, Found::Metadata)
+            }
+            Answer::Presentation(epoch, presentation) => {
+                self.stream.seen.send_modify(|seen| describe(&mut seen.view, &presentation));
+                let mode = presentation.plan.mode;
+                self.stream.presentation.send_replace(Some(presentation));
+                Event::Found(epoch, Found::Presentation(mode))
+            }
+            Answer::First(epoch, segments) => {
+                self.first = segments;
+                let _ = epoch;
+                return None;
+            }
+            Answer::Found(epoch, found) => Event::Found(epoch, found),
+        })
+    }
+
+    fn find_metadata(&mut self, epoch: u32) {
+        let (ground, magnet, wanted) = (self.streams.ground.clone(), self.stream.magnet.clone(), self.stream.options.file_index);
+        let peers = self.found_peers.clone();
+        self.work(epoch, async move {
+            let torrent =
+                ground.torrents.add(&magnet, |found| peers.store(found.peers, Ordering::Relaxed)).await.map_err(torrent_failure)?;
+            let file = crate::torrent::choose_film(torrent.files(), wanted).ok_or_else(|| {
+                Failure::new(FailureCode::NotPlayable, "There is no film among the files of this torrent; choose another one.")
+            })?;
+            Ok(Answer::Torrent(epoch, torrent, file))
+        });
+    }
+
+    fn open_film(&mut self, epoch: u32) {
+        let (ground, stream, torrent) = (self.streams.ground.clone(), self.stream.clone(), self.torrent.clone());
+        let (answers, file) = (self.answers.0.clone(), self.stream.seen.borrow().view.file_index);
+        self.work(epoch, async move {
+            let (Some(torrent), Some(file)) = (torrent, file) else {
+                return Err(Failure::new(FailureCode::TorrentFailed, "The torrent went away; start it again."));
+            };
+            let source = torrent.film(file).await.map_err(torrent_failure)?;
+            // The torrent goes on from the film's start while its tables are read.
+            let mut ahead = source.cursor(0);
+            ahead.hold();
+            let film = ground.workshop.film(stream.magnet.info_hash, file);
+            let film = match film {
+                Some(film) => film,
+                None => {
+                    let film = match read_index(&source).await {
+                        Ok(tables) => Film::new(stream.magnet.info_hash, file, source, tables, 0),
+                        Err(OpenError::Source(error)) => return Err(source_failure(&error)),
+                        Err(OpenError::NoIndex(damage)) => {
+                            tracing::debug!(%damage, "no index of ours");
+                            answers.send(Answer::Found(epoch, Found::NeedsProbe)).ok();
+                            film_from_probe(&ground.workshop, stream.magnet.info_hash, file, source).await?
+                        }
+                    };
+                    ground.workshop.share(film)
+                }
+            };
+            if film.index.video().is_none() && film.index.audio().next().is_none() {
+                return Err(Failure::new(FailureCode::NotPlayable, "The file holds neither pictures nor sound; choose another one."));
+            }
+            let cuttable = film.copy.as_ref().map(|_| ()).map_err(|why| *why);
+            let plan = plan::decide(&film.index, &stream.options.capabilities, stream.options.quality, cuttable);
+            let presentation = Presentation::new(film, plan, &ground.workshop);
+            *super::lock(&stream.playhead) = Some(super::Playhead { segment: 0, cursor: ahead });
+            Ok(Answer::Presentation(epoch, Arc::new(presentation)))
+        });
+    }
+
+    fn make_first_segments(&mut self, epoch: u32) {
+        let presentation = self.stream.presentation_now();
+        let answers = self.answers.0.clone();
+        self.work(epoch, async move {
+            let Some(presentation) = presentation else {
+                return Err(Failure::new(FailureCode::TorrentFailed, "The film went away; start it again."));
+            };
+            let audio = presentation.audio.get(presentation.default_audio());
+            let renditions: Vec<_> = presentation.video.iter().chain(audio).cloned().collect();
+            let mut segments = Vec::new();
+            for rendition in &renditions {
+                let segment = rendition.segment(0).await.map_err(|error| segment_failure(&error))?;
+                segments.extend(segment);
+            }
+            answers.send(Answer::First(epoch, segments.clone())).ok();
+            let source = &presentation.film.source;
+            for (rendition, segment) in renditions.iter().zip(segments) {
+                rendition.init().await.map_err(|error| segment_failure(&error))?;
+                segment.done().await.map_err(|error| segment_failure(&error))?;
+                for range in segment.film_ranges() {
+                    source.wait_available(range).await.map_err(|error| source_failure(&error))?;
+                }
+            }
+            Ok(Answer::Found(epoch, Found::FirstSegments))
+        });
+    }
+
+    /// Looks at what moves by itself: time, bytes, the torrent's health.
+    fn look(&mut self, state: &State) -> Option<Event> {
+        if state.is_over() {
+            let long_gone = matches!(state, State::Failed(_)) && Timestamp::now() > self.expires_at;
+            return long_gone.then_some(Event::Expire);
+        }
+        if Timestamp::now() > self.expires_at && !self.stream.is_watched() {
+            return Some(Event::Expire);
+        }
+        if self.stream.is_idle_for(IDLE_PLAYHEAD) && matches!(state, State::Ready { .. }) {
+            *super::lock(&self.stream.playhead) = None;
+        }
+        let torrent = self.torrent.as_ref()?;
+        let file = self.stream.seen.borrow().view.file_index?;
+        let stats = torrent.stats(file);
+        if let Some(error) = stats.error {
+            return Some(Event::Broke(source_failure(&error)));
+        }
+        if stats.downloaded != self.came.0 {
+            self.came = (stats.downloaded, Instant::now());
+        }
+        if stats.total > 0 && stats.downloaded >= stats.total && *state == (State::Ready { complete: false }) {
+            return Some(Event::Complete);
+        }
+        let waiting = !matches!(state, State::Ready { .. });
+        if waiting && stats.downloaded < stats.total && self.came.1.elapsed() > self.streams.ground.stall_timeout {
+            let detail = "Not a byte came for a long time. Try again later, or choose a release that more people have.";
+            return Some(Event::Broke(Failure::new(FailureCode::NoPeers, detail)));
+        }
+        None
+    }
+
+    /// Projects the state and the moving numbers into what the phone sees.
+    fn show(&self, state: &State) {
+        let file = self.stream.seen.borrow().view.file_index;
+        let stats = self.torrent.as_ref().zip(file).map(|(torrent, file)| torrent.stats(file));
+        let peers = match &stats {
+            Some(stats) => stats.peers,
+            None => self.found_peers.load(Ordering::Relaxed),
+        };
+        let speed = stats.as_ref().map_or(0, |stats| stats.download_speed);
+        let moving = Moving { seconds: self.since.elapsed().as_secs(), peers, speed, first: self.first_bytes() };
+        let words = view::words(state, &moving);
+        self.stream.seen.send_if_modified(|seen| {
+            let mut next = seen.clone();
+            next.state = state.clone();
+            let view = &mut next.view;
+            view.status = words.status;
+            view.phase = words.phase;
+            view.progress =
+                if matches!(words.status, Status::Error | Status::Stopped) { view.progress } else { view.progress.max(words.progress) };
+            view.eta = words.eta;
+            view.message = words.message;
+            view.message_key = words.key;
+            view.message_params = words.params;
+            view.queue_position = if let State::Queued { place } = state { Some(*place) } else { None };
+            view.expires_at = self.expires_at.to_string();
+            if state.is_over() {
+                (view.download_speed, view.upload_speed, view.peers) = (None, None, None);
+            } else {
+                view.peers = Some(peers);
+            }
+            if let (Some(stats), false) = (&stats, state.is_over()) {
+                view.download_speed = Some(stats.download_speed);
+                view.upload_speed = Some(stats.upload_speed);
+                view.downloaded_bytes = Some(stats.downloaded);
+                view.total_bytes = Some(stats.total);
+                let percent = stats.downloaded as f64 * 100.0 / stats.total.max(1) as f64;
+                view.download_progress = Some((percent * 10.0).floor() / 10.0);
+            }
+            if let State::Failed(failure) = state {
+                view.error = Some(ErrorView::from(failure));
+            }
+            let changed = next != *seen;
+            *seen = next;
+            changed
+        });
+    }
+
+    fn first_bytes(&self) -> Option<(u64, u64)> {
+        let presentation = self.stream.presentation_now()?;
+        let ranges: Vec<_> = self.first.iter().flat_map(Segment::film_ranges).collect();
+        let all: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        let source = &presentation.film.source;
+        let have = ranges.into_iter().map(|range| source.available_from(range.start, range.end - range.start)).sum();
+        (all > 0).then_some((have, all))
+    }
+
+    /// Lets go of everything, and deletes what nobody else uses.
+    async fn release(&mut self) {
+        self.first.clear();
+        *super::lock(&self.stream.playhead) = None;
+        let presentation = self.stream.presentation.send_replace(None);
+        let file = self.stream.seen.borrow().view.file_index;
+        let (torrent_needed, film_needed) = self.streams.others_need(&self.stream.id, &self.stream.magnet, file);
+        if let Some(presentation) = presentation.filter(|_| !film_needed) {
+            self.streams.ground.workshop.forget(&presentation.film);
+        }
+        let torrent = self.torrent.take();
+        let ground = &self.streams.ground;
+        if !torrent_needed {
+            ground.torrents.forget(&self.stream.magnet.info_hash).await;
+            if let Err(error) = ground.store.delete_torrent(&self.stream.magnet.info_hash.to_string()).await {
+                tracing::warn!(%error, "a torrent could not be forgotten");
+            }
+        } else if let (Some(torrent), Some(file), false) = (torrent, file, film_needed) {
+            torrent.release(file);
+        }
+    }
+
+    async fn save(&self) {
+        let store = &self.streams.ground.store;
+        let row = self.stream.row(self.expires_at);
+        let magnet = &self.stream.magnet;
+        let torrent = TorrentRow {
+            info_hash: magnet.info_hash.to_string(),
+            name: magnet.name.clone(),
+            trackers: magnet.trackers.clone(),
+            peers: magnet.peers.clone(),
+            selected: row.file_index.into_iter().collect(),
+        };
+        let over = row.stopped_at.is_some();
+        if let Err(error) = store.save_stream(&row).await {
+            tracing::error!(%error, "a stream could not be written down");
+        }
+        if !over && let Err(error) = store.save_torrent(&torrent).await {
+            tracing::error!(%error, "a torrent could not be written down");
+        }
+    }
+}
+
+fn describe(view: &mut StreamView, presentation: &Presentation) {
+    let film = &presentation.film;
+    let (why, key) = view::why(&presentation.plan.why);
+    view.mode = Some(presentation.plan.mode.name());
+    view.why = Some(why);
+    view.why_key = Some(key);
+    view.duration = (film.duration > 0.0).then_some((film.duration * 1000.0).round() / 1000.0);
+    view.video = film.index.video().map(video_view);
+    let audio = film.index.audio().enumerate().map(|(at, track)| audio_view(at, track, at == presentation.default_audio()));
+    view.audio = Some(audio.collect());
+}
+
+fn video_view(track: &Track) -> VideoView {
+    let picture = track.video.clone().unwrap_or_default();
+    let frame_rate = picture.frame_rate.map(|rate| (rate * 1000.0).round() / 1000.0);
+    VideoView {
+        codec: track.codec.name().to_owned(),
+        width: picture.width,
+        height: picture.height,
+        frame_rate,
+        hdr: picture.hdr,
+        bitrate: track.bitrate,
+    }
+}
+
+fn audio_view(at: usize, track: &Track, default: bool) -> AudioView {
+    let told = track.audio.as_ref().map_or(0, |sound| sound.channels);
+    let channels =
+        if track.codec == Codec::Aac { codec::aac::describe(&track.config).map_or(told, |what| what.sound.channels) } else { told };
+    AudioView {
+        id: format!("a{}", at + 1),
+        codec: track.codec.name().to_owned(),
+        language: track.language.clone(),
+        title: track.title.clone(),
+        channels,
+        default,
+    }
+}
+
+/// A file's name as one path segment of a URL.
+fn url_name(name: &str) -> String {
+    url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+/// A film whose container has no index of ours, as ffprobe sees it.
+async fn film_from_probe(workshop: &Workshop, info_hash: InfoHash, file: usize, source: Source) -> Result<Film, Failure> {
+    let probed = probe::probe(&workshop.tools, source.clone(), PROBE_WAIT).await.map_err(|error| match error {
+        ProbeError::Source(error) => source_failure(&error),
+        other => Failure::new(FailureCode::NotPlayable, format!("The file cannot be read as a film ({other}); choose another one.")),
+    })?;
+    let end_byte = source.len();
+    let index = Index { container: Container::Other, duration: probed.duration, tracks: probed.tracks, first_byte: 0, end_byte };
+    Ok(Film::new(info_hash, file, source, Tables { index, fragments: None }, probed.start_us))
+}
+
+fn torrent_failure(error: TorrentError) -> Failure {
+    let (code, advice) = match &error {
+        TorrentError::NoPeers { .. } => (FailureCode::NoPeers, "Try again later, or choose a release that more people have."),
+        TorrentError::Unsafe(_) => (FailureCode::UnsafeTorrent, "Choose another release."),
+        TorrentError::NoSpace { .. } => (FailureCode::NoSpace, "Make room or stop another stream, then start it again."),
+        TorrentError::NothingPlayable => (FailureCode::NotPlayable, "Choose another release."),
+        TorrentError::Gone | TorrentError::Failed(_) => (FailureCode::TorrentFailed, "Start it again."),
+    };
+    let mut sentence = error.to_string();
+    if let Some(first) = sentence.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    Failure::new(code, format!("{}. {advice}", sentence.trim_end_matches('.')))
+}
+
+/// What a person reads when the film's bytes stop coming.
+pub fn source_failure(error: &SourceError) -> Failure {
+    match error {
+        SourceError::NoSpace => {
+            Failure::new(FailureCode::NoSpace, "The disk is full. Make room or stop another stream, then start it again.")
+        }
+        other => Failure::new(FailureCode::TorrentFailed, format!("{other}. Start it again.")),
+    }
+}
+
+fn segment_failure(error: &SegmentError) -> Failure {
+    match error {
+        SegmentError::Source(error) => source_failure(error),
+        SegmentError::Cache(std::io::ErrorKind::StorageFull) => source_failure(&SourceError::NoSpace),
+        other => Failure::new(FailureCode::ConversionFailed, format!("{other}.")),
+    }
+}

@@ -1,0 +1,316 @@
+//! What can happen to a stream, as a pure function. It cannot wait, read a clock or start anything: it returns what is to be done.
+//!
+//! Work that was started carries an epoch; an answer from an older epoch belongs to a life that is over and changes nothing.
+
+use balcony_media::plan::Mode;
+use serde::{Deserialize, Serialize};
+
+/// A stable name of what went wrong, as in the API's `error.code`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCode {
+    /// Nobody has it.
+    NoPeers,
+    /// Its metadata is not to be trusted.
+    UnsafeTorrent,
+    /// There is no film in it, or the film cannot be read.
+    NotPlayable,
+    /// The disk is full, or would be.
+    NoSpace,
+    /// The torrent broke.
+    TorrentFailed,
+    /// ffmpeg gave up.
+    ConversionFailed,
+}
+
+impl FailureCode {
+    /// As in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoPeers => "no_peers",
+            Self::UnsafeTorrent => "unsafe_torrent",
+            Self::NotPlayable => "not_playable",
+            Self::NoSpace => "no_space",
+            Self::TorrentFailed => "torrent_failed",
+            Self::ConversionFailed => "conversion_failed",
+        }
+    }
+
+    /// A few words for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::NoPeers => "Nobody has this film right now",
+            Self::UnsafeTorrent => "This torrent is not safe",
+            Self::NotPlayable => "This cannot be played",
+            Self::NoSpace => "Not enough room on the disk",
+            Self::TorrentFailed => "The download failed",
+            Self::ConversionFailed => "The conversion failed",
+        }
+    }
+}
+
+/// Why a stream failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What went wrong.
+    pub code: FailureCode,
+    /// One sentence that says what to do.
+    pub detail: String,
+}
+
+impl Failure {
+    /// A failure with its sentence.
+    pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+/// Where a stream stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It waits for its turn.
+    Queued {
+        /// Place in the queue, from 1.
+        place: usize,
+    },
+    /// Nobody has told yet what is in the torrent.
+    Metadata,
+    /// The film's index is being read.
+    Opening,
+    /// The film has no index of its own; ffprobe looks at it.
+    Probing,
+    /// The first segments are being made.
+    Warming(Mode),
+    /// It can be played.
+    Ready {
+        /// The whole file is here.
+        complete: bool,
+    },
+    /// It broke.
+    Failed(Failure),
+    /// Somebody stopped it.
+    Stopped,
+    /// Its time was over.
+    Expired,
+}
+
+impl State {
+    /// Whether nothing will happen any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Stopped | Self::Expired)
+    }
+}
+
+/// A stream's state and the epoch of the work that runs for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life {
+    /// Where it stands.
+    pub state: State,
+    /// Counts the pieces of work that were started.
+    pub epoch: u32,
+}
+
+impl Life {
+    /// A stream is born waiting for its turn.
+    pub fn born() -> Self {
+        Self { state: State::Queued { place: 1 }, epoch: 0 }
+    }
+}
+
+/// What a piece of work found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The torrent's metadata, and a film in it.
+    Metadata,
+    /// The container has no index of ours.
+    NeedsProbe,
+    /// Everything that playlists need.
+    Presentation(Mode),
+    /// The first segments of picture and sound are here.
+    FirstSegments,
+    /// It will not work.
+    Failure(Failure),
+}
+
+/// What happens to a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It moved in the queue.
+    Place(usize),
+    /// It is its turn.
+    Turn,
+    /// Work of this epoch has come to something.
+    Found(u32, Found),
+    /// The whole file is here.
+    Complete,
+    /// What it stands on broke (torrent, disk), whatever it was doing.
+    Broke(Failure),
+    /// Somebody asked to stop it.
+    Stop,
+    /// Its time is over.
+    Expire,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Start the torrent and find out what is in it.
+    FindMetadata(u32),
+    /// Read the film's index and plan.
+    OpenFilm(u32),
+    /// Let the first segments be made.
+    MakeFirstSegments(u32),
+    /// End all work that runs for it.
+    EndWork,
+    /// Give back its turn to the queue.
+    LeaveQueue,
+    /// Let go of film, torrent and segments, and delete what nobody else uses.
+    Release,
+    /// Write it down.
+    Save,
+}
+
+/// One step of a life.
+pub fn step(life: Life, event: Event) -> (Life, Vec<Effect>) {
+    let Life { state, epoch } = life;
+    if state.is_over() {
+        return after_the_end(state, epoch, &event);
+    }
+    match (state, event) {
+        (state, Event::Stop) => end(state, State::Stopped, epoch),
+        (state, Event::Expire) => end(state, State::Expired, epoch),
+        (state, Event::Broke(failure)) => end(state, State::Failed(failure), epoch),
+        (state, Event::Found(of, _)) if of != epoch => (Life { state, epoch }, vec![]),
+        (state, Event::Found(_, Found::Failure(failure))) => end(state, State::Failed(failure), epoch),
+        (State::Queued { .. }, Event::Place(place)) => (Life { state: State::Queued { place }, epoch }, vec![]),
+        (State::Queued { .. }, Event::Turn) => begin(State::Metadata, epoch, Effect::FindMetadata),
+        (State::Metadata, Event::Found(_, Found::Metadata)) => begin(State::Opening, epoch, Effect::OpenFilm),
+        (State::Opening, Event::Found(_, Found::NeedsProbe)) => (Life { state: State::Probing, epoch }, vec![]),
+        (State::Opening | State::Probing, Event::Found(_, Found::Presentation(mode))) => {
+            begin(State::Warming(mode), epoch, Effect::MakeFirstSegments)
+        }
+        (State::Warming(_), Event::Found(_, Found::FirstSegments)) => {
+            (Life { state: State::Ready { complete: false }, epoch }, vec![Effect::Save])
+        }
+        (State::Ready { complete: false }, Event::Complete) => (Life { state: State::Ready { complete: true }, epoch }, vec![Effect::Save]),
+        // Late or early news that changes nothing in this state.
+        (state, Event::Place(_) | Event::Turn | Event::Complete | Event::Found(_, _)) => (Life { state, epoch }, vec![]),
+    }
+}
+
+fn begin(state: State, epoch: u32, work: fn(u32) -> Effect) -> (Life, Vec<Effect>) {
+    let epoch = epoch.wrapping_add(1);
+    (Life { state, epoch }, vec![Effect::Save, work(epoch)])
+}
+
+fn end(from: State, state: State, epoch: u32) -> (Life, Vec<Effect>) {
+    let mut effects = vec![Effect::EndWork];
+    if matches!(from, State::Queued { .. } | State::Metadata | State::Opening | State::Probing | State::Warming(_)) {
+        effects.push(Effect::LeaveQueue);
+    }
+    effects.extend([Effect::Release, Effect::Save]);
+    (Life { state, epoch: epoch.wrapping_add(1) }, effects)
+}
+
+/// A failed stream can still be stopped; everything else is over.
+fn after_the_end(state: State, epoch: u32, event: &Event) -> (Life, Vec<Effect>) {
+    match (&state, event) {
+        (State::Failed(_), Event::Stop) => (Life { state: State::Stopped, epoch }, vec![Effect::Save]),
+        (State::Failed(_), Event::Expire) => (Life { state: State::Expired, epoch }, vec![Effect::Save]),
+        _ => (Life { state, epoch }, vec![]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn states() -> Vec<State> {
+        vec![
+            State::Queued { place: 2 },
+            State::Metadata,
+            State::Opening,
+            State::Probing,
+            State::Warming(Mode::Copy),
+            State::Ready { complete: false },
+            State::Ready { complete: true },
+            State::Failed(broken()),
+            State::Stopped,
+            State::Expired,
+        ]
+    }
+
+    fn broken() -> Failure {
+        Failure::new(FailureCode::NoPeers, "x")
+    }
+
+    fn events(epoch: u32) -> Vec<Event> {
+        let mut events: Vec<Event> =
+            [Found::Metadata, Found::NeedsProbe, Found::Presentation(Mode::Convert), Found::FirstSegments, Found::Failure(broken())]
+                .into_iter()
+                .map(|found| Event::Found(epoch, found))
+                .collect();
+        events.extend([Event::Place(1), Event::Turn, Event::Complete, Event::Broke(broken()), Event::Stop, Event::Expire]);
+        events
+    }
+
+    #[test]
+    fn every_state_meets_every_event() {
+        let mut table = String::new();
+        for state in states() {
+            for event in events(7) {
+                let life = Life { state: state.clone(), epoch: 7 };
+                let (after, effects) = step(life.clone(), event.clone());
+                let stays = if after == life { "=".to_owned() } else { format!("{:?} #{}", after.state, after.epoch) };
+                writeln!(table, "{state:?} + {event:?} -> {stays} {effects:?}").expect("a string takes all");
+            }
+        }
+        insta::assert_snapshot!(table);
+    }
+
+    #[test]
+    fn an_answer_of_an_older_epoch_changes_nothing() {
+        for state in states() {
+            for event in events(6).into_iter().filter(|event| matches!(event, Event::Found(..))) {
+                let life = Life { state: state.clone(), epoch: 7 };
+                assert_eq!(step(life.clone(), event), (life, vec![]));
+            }
+        }
+    }
+
+    fn rank(state: &State) -> u8 {
+        match state {
+            State::Queued { .. } => 0,
+            State::Metadata => 1,
+            State::Opening => 2,
+            State::Probing => 3,
+            State::Warming(_) => 4,
+            State::Ready { .. } => 5,
+            State::Failed(_) => 6,
+            State::Stopped | State::Expired => 7,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_history_goes_back_or_releases_twice(picks in proptest::collection::vec((0usize..11, any::<bool>()), 0..60)) {
+            let mut life = Life::born();
+            let mut released = 0;
+            for (pick, current) in picks {
+                let epoch = if current { life.epoch } else { life.epoch.wrapping_sub(1) };
+                let before = rank(&life.state);
+                let event = events(epoch).swap_remove(pick);
+                let (after, effects) = step(life, event);
+                prop_assert!(rank(&after.state) >= before);
+                released += effects.iter().filter(|effect| **effect == Effect::Release).count();
+                prop_assert!(released <= 1);
+                prop_assert!(!after.state.is_over() || released == 1);
+                life = after;
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! What the phone sees of a stream: the public words, an honest message, numbers that move. A projection; it decides nothing.
+
+use balcony_media::plan::{Mode, Why};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::state::{Failure, State};
+
+/// The object that start, status and events answer.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamView {
+    /// The stream's name in URLs.
+    pub stream_id: String,
+    /// One of five words.
+    pub status: Status,
+    /// Where it stands more exactly.
+    pub phase: Phase,
+    /// Per cent toward `ready`; never goes back.
+    pub progress: u8,
+    /// Seconds until `ready`, where they can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta: Option<u64>,
+    /// What it is waiting for, in a person's words.
+    pub message: String,
+    /// Stable name of the message.
+    pub message_key: &'static str,
+    /// What stands in the message.
+    pub message_params: Value,
+    /// Name of the chosen file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Lower-case hex.
+    pub info_hash: String,
+    /// The chosen file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_index: Option<usize>,
+    /// As asked for.
+    pub quality: String,
+    /// Place in the queue, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_position: Option<usize>,
+    /// Bytes per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download_speed: Option<u64>,
+    /// Bytes per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_speed: Option<u64>,
+    /// Peers that are connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<usize>,
+    /// Per cent of the chosen file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download_progress: Option<f64>,
+    /// Bytes of the chosen file that are here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub downloaded_bytes: Option<u64>,
+    /// Bytes of the chosen file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
+    /// What to give to a player.
+    pub stream_url: String,
+    /// The original bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direct_url: Option<String>,
+    /// Server-sent events of this object, without a header.
+    pub events_url: String,
+    /// Seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<f64>,
+    /// `copy`, `convert_audio` or `convert`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<&'static str>,
+    /// The sentence why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Stable name of the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_key: Option<&'static str>,
+    /// The film's picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub video: Option<VideoView>,
+    /// The film's sound tracks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio: Option<Vec<AudioView>>,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339.
+    pub expires_at: String,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorView>,
+}
+
+/// The five public words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Metadata, index or first bytes are missing.
+    Downloading,
+    /// The first segment is being made.
+    Converting,
+    /// Playable now.
+    Ready,
+    /// Failed.
+    Error,
+    /// Over.
+    Stopped,
+}
+
+/// Where a stream stands more exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // the API's own words
+pub enum Phase {
+    Queued,
+    Metadata,
+    Connecting,
+    Buffering,
+    Probing,
+    Converting,
+    Playable,
+    Complete,
+    Failed,
+    Stopped,
+    Expired,
+}
+
+/// The film's picture.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VideoView {
+    /// Short name.
+    pub codec: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Pictures per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame_rate: Option<f64>,
+    /// HDR10 or HLG.
+    pub hdr: bool,
+    /// Bits per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitrate: Option<u64>,
+}
+
+/// One sound track.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AudioView {
+    /// `a1`, `a2` …
+    pub id: String,
+    /// Short name.
+    pub codec: String,
+    /// As in the file.
+    pub language: String,
+    /// For people.
+    pub title: String,
+    /// Number of channels.
+    pub channels: u16,
+    /// The one to choose.
+    pub default: bool,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ErrorView {
+    /// Stable name.
+    pub code: &'static str,
+    /// A few words.
+    pub title: &'static str,
+    /// What to do.
+    pub detail: String,
+}
+
+impl From<&Failure> for ErrorView {
+    fn from(failure: &Failure) -> Self {
+        Self { code: failure.code.name(), title: failure.code.title(), detail: failure.detail.clone() }
+    }
+}
+
+/// The numbers behind a message.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Moving {
+    /// Seconds since the present state began.
+    pub seconds: u64,
+    /// Peers that are connected.
+    pub peers: usize,
+    /// Bytes per second.
+    pub speed: u64,
+    /// Bytes of the first segments that are here, and all of them, where they are known.
+    pub first: Option<(u64, u64)>,
+}
+
+/// The words for a state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Words {
+    /// One of five.
+    pub status: Status,
+    /// More exactly.
+    pub phase: Phase,
+    /// Per cent.
+    pub progress: u8,
+    /// Seconds to go.
+    pub eta: Option<u64>,
+    /// For people.
+    pub message: String,
+    /// Stable name.
+    pub key: &'static str,
+    /// What stands in the message.
+    pub params: Value,
+}
+
+/// Finds the words for a state and its moving numbers.
+pub fn words(state: &State, moving: &Moving) -> Words {
+    match state {
+        State::Queued { place } => words_of(
+            Status::Downloading,
+            Phase::Queued,
+            0,
+            "queued",
+            json!({ "place": place }),
+            format!("Waiting for its turn: number {place} in the queue"),
+        ),
+        State::Metadata => metadata(moving),
+        State::Opening => {
+            let message = match (moving.peers, moving.speed) {
+                (0, _) => format!("Connecting to the people who have it ({} s)", moving.seconds),
+                (_, 0) => format!("Waiting for the first bytes ({} s)", moving.seconds),
+                _ => "Reading the film's table of contents".to_owned(),
+            };
+            let (phase, key) = match (moving.peers, moving.speed) {
+                (0, _) => (Phase::Connecting, "connecting"),
+                (_, 0) => (Phase::Buffering, "waiting_for_bytes"),
+                _ => (Phase::Buffering, "reading_index"),
+            };
+            words_of(Status::Downloading, phase, 15, key, json!({ "seconds": moving.seconds, "peers": moving.peers }), message)
+        }
+        State::Probing => words_of(
+            Status::Converting,
+            Phase::Probing,
+            20,
+            "probing",
+            json!({ "seconds": moving.seconds }),
+            "Looking at how the film is made".into(),
+        ),
+        State::Warming(Mode::Copy) => buffering(moving),
+        State::Warming(Mode::ConvertAudio | Mode::Convert) => {
+            let progress = 60 + u8::try_from(moving.seconds.min(7) * 5).unwrap_or(35);
+            let message = format!("Converting the first seconds for this device ({} s)", moving.seconds);
+            words_of(Status::Converting, Phase::Converting, progress, "converting", json!({ "seconds": moving.seconds }), message)
+        }
+        State::Ready { complete: false } => {
+            let message = "Ready to play; the rest is on its way".to_owned();
+            words_of(Status::Ready, Phase::Playable, 100, "playable", json!({}), message)
+        }
+        State::Ready { complete: true } => {
+            words_of(Status::Ready, Phase::Complete, 100, "complete", json!({}), "Ready to play; the whole film is here".into())
+        }
+        State::Failed(failure) => {
+            let params = json!({ "code": failure.code.name() });
+            words_of(Status::Error, Phase::Failed, 0, "failed", params, format!("{}. {}", failure.code.title(), failure.detail))
+        }
+        State::Stopped => words_of(Status::Stopped, Phase::Stopped, 0, "stopped", json!({}), "Stopped".into()),
+        State::Expired => words_of(Status::Stopped, Phase::Expired, 0, "expired", json!({}), "Its time was over, so it was removed".into()),
+    }
+}
+
+fn metadata(moving: &Moving) -> Words {
+    let (key, message) = if moving.peers == 0 {
+        ("looking_for_peers", format!("Looking for peers ({} s)", moving.seconds))
+    } else {
+        ("asking_for_metadata", format!("Asking {} peers what is in it ({} s)", moving.peers, moving.seconds))
+    };
+    let params = json!({ "seconds": moving.seconds, "peers": moving.peers });
+    words_of(Status::Downloading, Phase::Metadata, u8::try_from(moving.seconds.min(10)).unwrap_or(10), key, params, message)
+}
+
+fn buffering(moving: &Moving) -> Words {
+    let (have, all) = moving.first.unwrap_or((0, 1));
+    let share = if all == 0 { 1.0 } else { (have as f64 / all as f64).clamp(0.0, 1.0) };
+    let percent = (share * 100.0) as u64;
+    let (phase, key, message) = match (moving.peers, moving.speed) {
+        (0, _) => (Phase::Connecting, "connecting", format!("Connecting to the people who have it ({} s)", moving.seconds)),
+        (_, 0) => (Phase::Buffering, "waiting_for_bytes", format!("Waiting for the first bytes ({} s)", moving.seconds)),
+        (_, speed) => (Phase::Buffering, "buffering", format!("Loading the first seconds: {percent} % at {:.1} MB/s", speed as f64 / 1e6)),
+    };
+    let params = json!({ "percent": percent, "speed": moving.speed, "seconds": moving.seconds });
+    let mut words = words_of(Status::Downloading, phase, 20 + (share * 75.0) as u8, key, params, message);
+    words.eta = all.saturating_sub(have).checked_div(moving.speed);
+    words
+}
+
+fn words_of(status: Status, phase: Phase, progress: u8, key: &'static str, params: Value, message: String) -> Words {
+    Words { status, phase, progress, eta: None, message, key, params }
+}
+
+/// A reason in the API's form.
+pub fn why(why: &Why) -> (String, &'static str) {
+    (why.to_string(), why.key())
+}
