@@ -128,8 +128,10 @@ impl Film {
     /// The film as ffmpeg has to be told of it.
     pub fn input(&self) -> FilmInput {
         let first = |track: &Track| track.first_pts.map(|pts| cut::rescale(pts, track.timescale, 1_000_000));
-        let least = self.index.tracks.iter().filter_map(first).min().unwrap_or(0);
-        FilmInput { source: self.source.clone(), zero_us: self.zero_us, origin_us: self.zero_us + least.min(0), indexed: self.has_tables() }
+        // libavformat counts a Matroska film from the first time stamp of any track, and an MP4 film from its edit list's zero.
+        let least = self.index.tracks.iter().filter_map(first).min().filter(|_| self.index.container == Container::Matroska);
+        let origin_us = self.zero_us + least.unwrap_or(0);
+        FilmInput { source: self.source.clone(), zero_us: self.zero_us, origin_us, indexed: self.has_tables() }
     }
 
     /// Name of the film's folder in the segment cache, and the first part of its renditions' names.
