@@ -1,0 +1,330 @@
+//! The real server for tests: the program itself, in folders of its own, on a port of its own, asked over real sockets.
+//!
+//! It ends with the [`TestServer`]: by SIGTERM, and by SIGKILL if that is not enough. What it wrote to stderr is shown when a test fails.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
+
+/// How long the server may take to start on a busy machine.
+const START: Duration = Duration::from_secs(30);
+/// How long it may take to stop in order.
+const STOP: Duration = Duration::from_secs(15);
+
+/// A running server and its folders.
+pub(crate) struct TestServer {
+    folder: tempfile::TempDir,
+    flags: Vec<String>,
+    environment: Vec<(String, String)>,
+    process: Option<Child>,
+    base: String,
+    token: String,
+    client: reqwest::Client,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: bytes::Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.text()))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+impl TestServer {
+    /// A server that talks to peers on loopback and to nobody else.
+    pub(crate) async fn open() -> Self {
+        Self::with(&[], &[]).await
+    }
+
+    /// The same with more flags and environment.
+    pub(crate) async fn with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::Builder::new().prefix("balcony-test-").tempdir().expect("a folder");
+        let owned = |text: &&str| (*text).to_owned();
+        let mut server = Self {
+            folder,
+            flags: flags.iter().map(owned).collect(),
+            environment: environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            process: None,
+            base: String::new(),
+            token: String::new(),
+            client: reqwest::Client::builder().no_proxy().build().expect("a client"),
+        };
+        server.restart().await;
+        server
+    }
+
+    /// Starts it again on the same folders, after it has ended or after ending it in order. Its port is another one then.
+    pub(crate) async fn restart(&mut self) {
+        self.end();
+        let stderr = std::fs::File::options().create(true).append(true).open(self.log()).expect("a file for its stderr");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_balcony-server"))
+            .arg("serve")
+            .args(["--http-port", "0", "--https-port", "0", "--reserve-bytes", "0"])
+            .args(["--no-dht", "--no-mdns", "--no-trackers", "--allow-private-peers"])
+            .arg("--config-dir")
+            .arg(self.folder.path().join("config"))
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .arg("--cache-dir")
+            .arg(self.cache_dir())
+            .args(&self.flags)
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("the server's program");
+        let stdout = process.stdout.take().expect("its stdout");
+        self.process = Some(process);
+        let (said, hear) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // Nobody listens after the first line; the pipe is read on all the same.
+                said.send(line).ok();
+            }
+        });
+        let line = tokio::task::spawn_blocking(move || hear.recv_timeout(START)).await.expect("the wait");
+        let line = line.unwrap_or_else(|_| panic!("it does not start:\n{}", self.said()));
+        assert!(line.starts_with("listening http="), "{line}");
+        let run = std::fs::read(self.data_dir().join("run.json")).expect("run.json is there when it listens");
+        let run: Value = serde_json::from_slice(&run).expect("run.json");
+        assert_eq!(run["pid"], self.pid());
+        self.base = format!("http://{}", run["http"].as_str().expect("its address"));
+        let token = std::fs::read_to_string(run["adminTokenFile"].as_str().expect("the token's file")).expect("the token");
+        self.token = token.trim().to_owned();
+    }
+
+    /// Kills it with no chance to tidy up.
+    pub(crate) fn kill_9(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("killed");
+            process.wait().expect("gone");
+        }
+    }
+
+    /// Ends it in order; how it ended, or `None` where it did not run.
+    pub(crate) fn end(&mut self) -> Option<ExitStatus> {
+        let mut process = self.process.take()?;
+        kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).ok();
+        let asked = Instant::now();
+        while asked.elapsed() < STOP {
+            if let Some(status) = process.try_wait().expect("its end") {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        process.kill().ok();
+        Some(process.wait().expect("gone"))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
+    /// Whether the process is still there.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
+    }
+
+    /// Resident memory in bytes, now.
+    pub(crate) fn rss(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// Most resident memory so far, in bytes.
+    pub(crate) fn peak_rss(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, key: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("the line");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("kB") * 1024
+    }
+
+    /// All living processes below it, grandchildren included: pid and command line.
+    pub(crate) fn children(&self) -> Vec<(u32, String)> {
+        let mut found = Vec::new();
+        let mut parents = vec![self.pid()];
+        let all: Vec<(u32, u32)> = std::fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+            .filter_map(|pid| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+                // The name stands in parentheses and may hold anything; state and parent follow the last one.
+                let mut rest = stat.rsplit_once(')')?.1.split_whitespace();
+                let state = rest.next()?;
+                let parent = rest.next()?.parse().ok()?;
+                (state != "Z").then_some((pid, parent))
+            })
+            .collect();
+        while let Some(parent) = parents.pop() {
+            for (pid, _) in all.iter().filter(|(_, of)| *of == parent) {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                found.push((*pid, String::from_utf8_lossy(&line).replace('\0', " ")));
+                parents.push(*pid);
+            }
+        }
+        found
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("stderr.txt")
+    }
+
+    /// What it wrote to stderr so far, over all its lives.
+    pub(crate) fn said(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.log()).unwrap_or_default()).into_owned()
+    }
+
+    /// `http://127.0.0.1:port` of now.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The same path at the address of now: a URL from before a restart, or a path.
+    pub(crate) fn here(&self, url: &str) -> String {
+        let path = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+        format!("{}{path}", self.base)
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub(crate) fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// A call of the API with the admin's token.
+    pub(crate) async fn call(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.client.request(method, self.here(path)).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        answer(request).await
+    }
+
+    /// Media, with no header at all.
+    pub(crate) async fn get(&self, url: &str) -> Answer {
+        answer(self.client.get(self.here(url))).await
+    }
+
+    /// Media that has to be there; a 503 is asked again, as players do.
+    pub(crate) async fn fetch(&self, url: &str) -> bytes::Bytes {
+        for _ in 0..10 {
+            let answer = self.get(url).await;
+            match answer.status {
+                200 => return answer.body,
+                503 => tokio::time::sleep(Duration::from_secs(1)).await,
+                other => panic!("{other} for {url}: {}\n{}", answer.text(), self.said()),
+            }
+        }
+        panic!("{url} was late ten times\n{}", self.said());
+    }
+
+    /// Starts a stream; `options` is merged into the request.
+    pub(crate) async fn start(&self, link: &str, options: Value) -> Value {
+        let answer = self.try_start(link, options).await;
+        assert!(matches!(answer.status, 200 | 201), "{}: {}", answer.status, answer.text());
+        answer.json()
+    }
+
+    pub(crate) async fn try_start(&self, link: &str, options: Value) -> Answer {
+        let mut body = json!({ "magnetLink": link });
+        for (key, value) in options.as_object().into_iter().flatten() {
+            body[key] = value.clone();
+        }
+        self.call(reqwest::Method::POST, "/api/stream/start", Some(body)).await
+    }
+
+    pub(crate) async fn status(&self, id: &str) -> Value {
+        let answer = self.call(reqwest::Method::GET, &format!("/api/stream/status/{id}"), None).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    pub(crate) async fn stop(&self, id: &str) -> Value {
+        let answer = self.call(reqwest::Method::DELETE, &format!("/api/stream/{id}"), None).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    /// Asks until the status is what is waited for.
+    pub(crate) async fn until(&self, id: &str, seconds: u64, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let status = self.status(id).await;
+            if holds(&status) {
+                return status;
+            }
+            assert!(begun.elapsed().as_secs() < seconds, "not {what} within {seconds} s: {status:#}\n{}", self.said());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Asks until it is ready; an error ends the test.
+    pub(crate) async fn until_ready(&self, id: &str) -> Value {
+        let over = |status: &Value| matches!(status["status"].as_str(), Some("ready" | "error" | "stopped"));
+        let status = self.until(id, 60, "ready", over).await;
+        assert_eq!(status["status"], "ready", "{status:#}\n{}", self.said());
+        status
+    }
+
+    /// A stream that is ready.
+    pub(crate) async fn play(&self, link: &str, options: Value) -> Value {
+        let started = self.start(link, options).await;
+        self.until_ready(started["streamId"].as_str().expect("an id")).await
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = response.bytes().await.unwrap_or_else(|error| panic!("a body that breaks off: {error:?}"));
+    Answer { status, headers, body }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.end();
+        if std::thread::panicking() {
+            eprintln!("the server said:\n{}", self.said());
+        }
+    }
+}
+
+/// Whether a process with this id is there and no zombie.
+pub(crate) fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z')))
+}
