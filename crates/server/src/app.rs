@@ -1,6 +1,7 @@
 //! Wires the parts, says when they are ready, and stops them in order. Decides nothing else.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,10 @@ use anyhow::Context;
 use axum::extract::FromRef;
 use balcony_media::magnet::Magnet;
 use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
+use crate::config::resolved::cache_budget;
 use crate::config::{Command, Resolved};
 use crate::data_dir::{DataDir, Run, make_private};
 use crate::http::base::Base;
@@ -34,6 +38,8 @@ use crate::trust::{DeviceId, Keyring, PersonId, StreamId, TicketKey};
 /// How long running requests may take to end, and everything else after them.
 const REQUESTS_END: Duration = Duration::from_secs(3);
 const TASKS_END: Duration = Duration::from_secs(3);
+/// How often the budget is shared anew.
+const BUDGET_PACE: Duration = Duration::from_secs(2);
 
 const NOTICE: &str = "\
 This is your own server. It fetches and shares what you ask it for, through the BitTorrent network, from your address.
@@ -54,6 +60,19 @@ pub struct App {
     pub tasks: Tasks,
     /// All streams.
     pub streams: Arc<Streams>,
+    /// The sample film, once somebody asked for it.
+    pub samples: Arc<OnceCell<Sample>>,
+}
+
+impl App {
+    /// The sample film, made and seeded when it is asked for first.
+    ///
+    /// # Errors
+    /// When ffmpeg cannot make it or it cannot be seeded.
+    pub async fn sample(&self) -> anyhow::Result<&Sample> {
+        let torrents = &self.streams.ground().torrents;
+        self.samples.get_or_try_init(|| Sample::open(&self.config.ffmpeg, &self.config.data_dir, torrents)).await
+    }
 }
 
 impl FromRef<App> for Arc<Streams> {
@@ -87,8 +106,10 @@ pub async fn run(config: Resolved, stop: impl Future<Output = ()>) -> anyhow::Re
     let health = Health::new(machine.as_deref().unwrap_or("balcony"), &server_id);
     let door = Door { hosts: Hosts::new(machine.as_deref(), &[], &config.cors_origins), keyring, ports: vec![http.port()] };
     let config = Arc::new(config);
-    let torrents = Arc::new(Torrents::open(torrent_config(&config, data.path())).await.context("the torrent engine cannot start")?);
-    let workshop = workshop(&config, &behind).await?;
+    let free = fs4::available_space(&config.cache_dir).context("the free space of the cache folder is unknown")?;
+    let budget = cache_budget(config.cache_max_bytes, free, size_of_tree(&config.cache_dir));
+    let torrents = Arc::new(Torrents::open(torrent_config(&config, budget)).await.context("the torrent engine cannot start")?);
+    let workshop = workshop(&config, budget, &behind).await?;
     let ground = Ground {
         torrents: torrents.clone(),
         workshop,
@@ -100,17 +121,19 @@ pub async fn run(config: Resolved, stop: impl Future<Output = ()>) -> anyhow::Re
     };
     let streams = Streams::new(Arc::new(ground));
     streams.restore().await?;
-    let app = App { config: config.clone(), health: health.clone(), store, ticket_key, tasks: behind.clone(), streams: streams.clone() };
-    listener::serve(tcp, http::open(door, app), &doors, listener::plain);
+    behind.spawn_ending("budget", |stopping| share_budget(streams.clone(), stopping));
+    let app =
+        App { config: config.clone(), health: health.clone(), store, ticket_key, tasks: behind.clone(), streams, samples: Arc::default() };
+    listener::serve(tcp, http::open(door, app.clone()), &doors, listener::plain);
 
     announce(&mut data, http)?;
     health.set_ready(true);
-    let sample = tokio::select! {
-        sample = open_sample(&config, &streams, http) => Some(sample?),
-        () = &mut stop => None,
-    };
-    if sample.is_some() {
-        stop.await;
+    tokio::select! {
+        shown = show_sample(&app, http) => {
+            shown?;
+            stop.await;
+        }
+        () = &mut stop => {}
     }
 
     health.set_ready(false);
@@ -125,7 +148,7 @@ pub async fn run(config: Resolved, stop: impl Future<Output = ()>) -> anyhow::Re
     Ok(())
 }
 
-fn torrent_config(config: &Resolved, data_dir: &Path) -> TorrentConfig {
+fn torrent_config(config: &Resolved, budget: u64) -> TorrentConfig {
     TorrentConfig {
         peers: config.peers.clone(),
         allow_private_peers: config.allow_private_peers,
@@ -133,12 +156,12 @@ fn torrent_config(config: &Resolved, data_dir: &Path) -> TorrentConfig {
         trackers: !config.no_trackers,
         metadata_timeout: config.metadata_timeout,
         reserve_bytes: config.reserve_bytes,
-        budget_bytes: config.cache_max_bytes,
-        ..TorrentConfig::new(data_dir.join("torrents"))
+        budget_bytes: budget,
+        ..TorrentConfig::new(config.cache_dir.join("torrents"))
     }
 }
 
-async fn workshop(config: &Resolved, tasks: &Tasks) -> anyhow::Result<Arc<Workshop>> {
+async fn workshop(config: &Resolved, budget: u64, tasks: &Tasks) -> anyhow::Result<Arc<Workshop>> {
     let own = std::env::current_exe().context("the program's own path is unknown")?;
     let tools = Tools {
         spawner: Spawner::start(own).context("no thread for child processes")?,
@@ -149,28 +172,49 @@ async fn workshop(config: &Resolved, tasks: &Tasks) -> anyhow::Result<Arc<Worksh
         patience: Patience::default(),
     };
     let folder = config.cache_dir.join("segments");
-    let segments = SegmentStore::open(&folder, config.cache_max_bytes).with_context(|| format!("{} cannot be used", folder.display()))?;
+    let segments = SegmentStore::open(&folder, budget).with_context(|| format!("{} cannot be used", folder.display()))?;
     Ok(Workshop::new(tools, segments, config.max_productions))
 }
 
-/// Makes and seeds the sample film, if that was asked for, and streams it to the owner.
-#[allow(clippy::print_stdout, reason = "the addresses that `--sample` is there for")]
-async fn open_sample(config: &Resolved, streams: &Arc<Streams>, http: SocketAddr) -> anyhow::Result<Option<Sample>> {
-    if !config.sample && config.command != Command::Sample {
-        return Ok(None);
+/// Films and segments share one budget: what films have grown by, segments give up.
+async fn share_budget(streams: Arc<Streams>, stopping: CancellationToken) {
+    while tokio::time::timeout(BUDGET_PACE, stopping.cancelled()).await.is_err() {
+        streams.ground().workshop.segments.share_with(streams.film_bytes());
     }
-    let sample = Sample::open(&config.ffmpeg, &config.data_dir, &streams.ground().torrents).await?;
-    println!("magnet {}", sample.link());
-    if config.sample {
-        let (device, person) = (DeviceId::owner(), PersonId::owner());
-        let magnet = Magnet::parse(&sample.link()).context("the sample's magnet is not one")?;
-        let (stream, _) = streams.start(device, person, magnet, Options::default());
+}
+
+/// Bytes that the files under a folder take on the disk. What cannot be looked at counts nothing.
+fn size_of_tree(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size_of_tree(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}
+
+/// Makes and seeds the sample film, if that was asked for, and with `--sample` streams it to the owner.
+#[allow(clippy::print_stdout, reason = "the addresses that were asked for")]
+async fn show_sample(app: &App, http: SocketAddr) -> anyhow::Result<()> {
+    let (stream_it, seed_it) = (app.config.sample, app.config.command == Command::Sample);
+    if !stream_it && !seed_it {
+        return Ok(());
+    }
+    let link = app.sample().await?.link();
+    println!("magnet {link}");
+    if stream_it {
+        let magnet = Magnet::parse(&link).context("the sample's magnet is not one")?;
+        let (stream, _) = app.streams.start(DeviceId::owner(), PersonId::owner(), magnet, Options::default());
         let mut changes = stream.changes();
         changes.wait_for(|seen| seen.state.is_over() || matches!(seen.state, State::Ready { .. })).await?;
         let view = stream.view(Base::of(&http.to_string()).as_str());
-        println!("{} {}", view.message.to_lowercase(), view.stream_url);
+        match stream.state() {
+            State::Ready { .. } => println!("playable {}", view.stream_url),
+            _ => println!("not playable: {}", view.message),
+        }
     }
-    Ok(Some(sample))
+    Ok(())
 }
 
 async fn show_notice(store: &Store) -> anyhow::Result<()> {

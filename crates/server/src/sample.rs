@@ -11,7 +11,7 @@ use tokio::process::Command;
 use crate::torrent::{Seed, Torrents};
 
 /// Name of the film's file.
-const NAME: &str = "Balcony sample.mp4";
+pub const NAME: &str = "Balcony sample.mp4";
 /// Length in seconds.
 pub const SECONDS: u32 = 60;
 /// Making it takes a few seconds; a machine that needs longer than this has another problem.

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use tokio::sync::watch;
 
 use crate::source::{Source, SourceError};
 
+/// Segments of some minutes of film.
+const LEAST_ROOM: u64 = 64 << 20;
 /// Most bytes of one read while a segment is sent.
 const READ: u64 = 256 * 1024;
 
@@ -266,6 +269,8 @@ type Key = (Arc<str>, u32);
 pub struct SegmentStore {
     folder: PathBuf,
     budget: u64,
+    /// Bytes of the budget that films take.
+    taken: AtomicU64,
     kept: Mutex<Kept>,
 }
 
@@ -289,12 +294,23 @@ impl SegmentStore {
             std::fs::remove_dir_all(folder)?;
         }
         std::fs::create_dir_all(folder)?;
-        Ok(Arc::new(Self { folder: folder.to_owned(), budget, kept: Mutex::default() }))
+        Ok(Arc::new(Self { folder: folder.to_owned(), budget, taken: AtomicU64::new(0), kept: Mutex::default() }))
     }
 
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         lock(&self.kept).bytes
+    }
+
+    /// Films take this much of the budget now; segments get the rest.
+    pub fn share_with(&self, films: u64) {
+        self.taken.store(films, Ordering::Relaxed);
+        lock(&self.kept).evict(self.room(), None);
+    }
+
+    /// What segments may take: what films leave, but always enough to go on playing.
+    fn room(&self) -> u64 {
+        self.budget.saturating_sub(self.taken.load(Ordering::Relaxed)).max(LEAST_ROOM.min(self.budget))
     }
 
     /// Segment `n` of a rendition, made or being made; marks it as used.
@@ -342,7 +358,7 @@ impl SegmentStore {
             entry.bytes += bytes;
             kept.bytes += bytes;
         }
-        kept.evict(self.budget, key);
+        kept.evict(self.room(), Some(key));
     }
 
     fn forget(&self, key: &Key) {
@@ -365,10 +381,13 @@ impl Kept {
     }
 
     /// Drops the least recently used finished segments until the rest fits. `writing` is the one that grows right now.
-    fn evict(&mut self, budget: u64, writing: &Key) {
+    fn evict(&mut self, budget: u64, writing: Option<&Key>) {
         while self.bytes > budget {
-            let oldest =
-                self.entries.iter().filter(|(key, entry)| *key != writing && entry.segment.is_done()).min_by_key(|(_, entry)| entry.used);
+            let oldest = self
+                .entries
+                .iter()
+                .filter(|(key, entry)| Some(*key) != writing && entry.segment.is_done())
+                .min_by_key(|(_, entry)| entry.used);
             let Some(key) = oldest.map(|(key, _)| key.clone()) else {
                 return;
             };

@@ -18,7 +18,9 @@ pub mod listener;
 pub mod media;
 pub mod problem;
 pub mod rate;
+pub mod sample;
 pub mod streams;
+pub mod torrents;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -46,7 +48,12 @@ const ADDRESS_LIMIT: usize = 8 << 10;
 
 /// All routes of the API; each brings its part of the API document.
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(description()).merge(health::routes()).merge(streams::routes()).merge(events::routes())
+    OpenApiRouter::with_openapi(description())
+        .merge(health::routes())
+        .merge(streams::routes())
+        .merge(events::routes())
+        .merge(torrents::routes())
+        .merge(sample::routes())
 }
 
 /// The API document (OpenAPI 3.1).

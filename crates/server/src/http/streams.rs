@@ -25,7 +25,12 @@ const LONGEST_MAGNET: usize = 8 << 10;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(start)).routes(routes!(status)).routes(routes!(list)).routes(routes!(stop))
+    OpenApiRouter::new()
+        .routes(routes!(start))
+        .routes(routes!(status))
+        .routes(routes!(list))
+        .routes(routes!(stop))
+        .routes(routes!(position))
 }
 
 /// What to stream, and how.
@@ -64,11 +69,12 @@ async fn start(
     let magnet = magnet(&request.magnet_link)?;
     let options = options(&request)?;
     let (stream, new) = streams.start(caller.device, caller.person, magnet, options);
+    stream.kept().await;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(stream.view(base.as_str()))).into_response())
 }
 
-fn magnet(link: &str) -> Result<Magnet, Problem> {
+pub(super) fn magnet(link: &str) -> Result<Magnet, Problem> {
     if link.len() > LONGEST_MAGNET {
         return Err(Problem::new(Code::BadMagnet, "A magnet link has at most 8 KiB."));
     }
@@ -107,6 +113,33 @@ async fn status(
     Path(id): Path<String>,
 ) -> Result<Json<StreamView>, Problem> {
     Ok(Json(find(&streams, &caller, &id)?.view(base.as_str())))
+}
+
+/// Where a viewer is.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+pub struct Position {
+    /// Seconds from the beginning of the film.
+    seconds: f64,
+}
+
+/// Remembers where the viewer is.
+#[utoipa::path(put, path = "/api/stream/{streamId}/position", tag = "streams", params(("streamId" = String, Path)), request_body = Position,
+    responses((status = 200, body = StreamView)))]
+async fn position(
+    State(streams): State<Arc<Streams>>,
+    base: Base,
+    caller: Caller,
+    Path(id): Path<String>,
+    Json(position): Json<Position>,
+) -> Result<Json<StreamView>, Problem> {
+    let stream = find(&streams, &caller, &id)?;
+    if !position.seconds.is_finite() || position.seconds < 0.0 {
+        return Err(Problem::new(Code::Invalid, "A position is a number of seconds from 0 on."));
+    }
+    stream.move_to(position.seconds);
+    let mut view = stream.view(base.as_str());
+    view.position = position.seconds;
+    Ok(Json(view))
 }
 
 /// All streams of this person.

@@ -64,6 +64,7 @@ pub fn first_view(born: &Born, ticket: &str) -> StreamView {
         direct_url: None,
         events_url: format!("/m/{ticket}/events"),
         duration: None,
+        position: born.position,
         mode: None,
         why: None,
         why_key: None,
@@ -170,7 +171,8 @@ impl Actor {
             Effect::EndWork => self.work = None,
             // Turns are given at once; there is nothing to give back.
             Effect::LeaveQueue => {}
-            Effect::Release => self.release().await,
+            Effect::Release => self.release(),
+            Effect::Delete => self.delete().await,
             Effect::Save => self.save().await,
         }
     }
@@ -354,6 +356,7 @@ impl Actor {
             view.message_params = words.params;
             view.queue_position = if let State::Queued { place } = state { Some(*place) } else { None };
             view.expires_at = self.expires_at.to_string();
+            view.position = self.stream.position();
             if state.is_over() {
                 (view.download_speed, view.upload_speed, view.peers) = (None, None, None);
             } else {
@@ -385,21 +388,27 @@ impl Actor {
         (all > 0).then_some((have, all))
     }
 
-    /// Lets go of everything, and deletes what nobody else uses.
-    async fn release(&mut self) {
+    /// Lets go of the film and of what was made of it, unless another stream plays it.
+    fn release(&mut self) {
         self.first.clear();
         *super::lock(&self.stream.playhead) = None;
         let presentation = self.stream.presentation.send_replace(None);
         let file = self.stream.seen.borrow().view.file_index;
-        let (torrent_needed, film_needed) = self.streams.others_need(&self.stream.id, &self.stream.magnet, file);
+        let (_, film_needed) = self.streams.others_need(&self.stream.id, &self.stream.magnet, file);
         if let Some(presentation) = presentation.filter(|_| !film_needed) {
             self.streams.ground.workshop.forget(&presentation.film);
         }
+    }
+
+    /// Deletes the torrent with its bytes, or the film's file of it, as far as no other stream needs them.
+    async fn delete(&mut self) {
+        let (ground, magnet) = (&self.streams.ground, &self.stream.magnet);
+        let file = self.stream.seen.borrow().view.file_index;
+        let (torrent_needed, film_needed) = self.streams.others_need(&self.stream.id, magnet, file);
         let torrent = self.torrent.take();
-        let ground = &self.streams.ground;
         if !torrent_needed {
-            ground.torrents.forget(&self.stream.magnet.info_hash).await;
-            if let Err(error) = ground.store.delete_torrent(&self.stream.magnet.info_hash.to_string()).await {
+            ground.torrents.forget(&magnet.info_hash).await;
+            if let Err(error) = ground.store.delete_torrent(&magnet.info_hash.to_string()).await {
                 tracing::warn!(%error, "a torrent could not be forgotten");
             }
         } else if let (Some(torrent), Some(file), false) = (torrent, file, film_needed) {
@@ -411,16 +420,21 @@ impl Actor {
         let store = &self.streams.ground.store;
         let row = self.stream.row(self.expires_at);
         let magnet = &self.stream.magnet;
+        let named = || (magnet.trackers.clone(), magnet.peers.clone());
+        let (trackers, peers) = self.torrent.as_ref().map(Torrent::kept).map_or_else(named, |kept| (kept.trackers, kept.peers));
         let torrent = TorrentRow {
             info_hash: magnet.info_hash.to_string(),
             name: magnet.name.clone(),
-            trackers: magnet.trackers.clone(),
-            peers: magnet.peers.clone(),
+            trackers,
+            peers,
             selected: row.file_index.into_iter().collect(),
         };
         let over = row.stopped_at.is_some();
-        if let Err(error) = store.save_stream(&row).await {
-            tracing::error!(%error, "a stream could not be written down");
+        match store.save_stream(&row).await {
+            Ok(()) => {
+                self.stream.kept.send_replace(true);
+            }
+            Err(error) => tracing::error!(%error, "a stream could not be written down"),
         }
         if !over && let Err(error) = store.save_torrent(&torrent).await {
             tracing::error!(%error, "a torrent could not be written down");

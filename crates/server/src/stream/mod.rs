@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use balcony_media::device::Capabilities;
 use balcony_media::ladder::Quality;
-use balcony_media::magnet::Magnet;
+use balcony_media::magnet::{InfoHash, Magnet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
@@ -29,6 +29,8 @@ use crate::trust::{DeviceId, PersonId, StreamId, Ticket, TicketKey};
 
 /// A stream is watched while something of it was asked for within this time.
 const WATCHED: Duration = Duration::from_secs(600);
+/// How long a start waits for the disk.
+const KEPT_WITHIN: Duration = Duration::from_secs(2);
 /// A stream that is over can still be asked about for this long.
 pub const REMEMBERED: Duration = Duration::from_secs(600);
 
@@ -93,6 +95,10 @@ pub struct Stream {
     seen: watch::Sender<Seen>,
     presentation: watch::Sender<Option<Arc<Presentation>>>,
     events: mpsc::UnboundedSender<Event>,
+    /// Whether it is written down, and so comes back after a crash.
+    kept: watch::Sender<bool>,
+    /// Where its viewer is, in seconds.
+    position: watch::Sender<f64>,
     /// When something of it was last asked for.
     watched: Mutex<Option<Instant>>,
     /// Where its viewer is, held so that the torrent fetches what comes next.
@@ -128,6 +134,26 @@ impl Stream {
     /// Wakes at each change.
     pub fn changes(&self) -> watch::Receiver<Seen> {
         self.seen.subscribe()
+    }
+
+    /// Waits until it is written down: from then on it comes back after a crash. A disk that does not write in time is no reason to refuse.
+    pub async fn kept(&self) {
+        let mut kept = self.kept.subscribe();
+        let wait = tokio::time::timeout(KEPT_WITHIN, kept.wait_for(|kept| *kept));
+        if wait.await.is_err() {
+            tracing::warn!(stream = %self.id, "a stream is not written down yet");
+        }
+    }
+
+    /// Where its viewer is, in seconds.
+    pub fn position(&self) -> f64 {
+        *self.position.borrow()
+    }
+
+    /// Its viewer is somewhere else now; written down by its task.
+    pub fn move_to(&self, seconds: f64) {
+        self.position.send_replace(seconds);
+        self.tell(Event::Moved);
     }
 
     /// Something happened to it.
@@ -210,7 +236,7 @@ impl Stream {
             phase: word(serde_json::to_value(seen.view.phase).unwrap_or_default()),
             error: failure,
             title: seen.view.title.clone(),
-            position: 0.0,
+            position: self.position(),
             created_at: self.created_at,
             expires_at,
             stopped_at: matches!(seen.state, State::Stopped | State::Expired).then(Timestamp::now),
@@ -246,6 +272,7 @@ impl Streams {
     /// Brings back what the store has: each stream with its id, person and addresses.
     pub async fn restore(self: &Arc<Self>) -> Result<(), crate::store::StoreError> {
         let torrents = self.ground.store.torrents().await?;
+        let mut needed = Vec::new();
         for row in self.ground.store.streams().await? {
             let over = row.stopped_at.is_some() || row.expires_at < Timestamp::now() || row.status == "stopped";
             let Some(mut stream) = (!over).then(|| Born::from_row(&row)).flatten() else {
@@ -256,8 +283,13 @@ impl Streams {
                 stream.magnet.peers.clone_from(&torrent.peers);
             }
             let failure = row.error.and_then(|error| serde_json::from_value(error).ok());
+            needed.push(stream.magnet.info_hash);
             self.bear(stream, failure);
         }
+        for torrent in torrents.iter().filter(|torrent| needed.iter().all(|hash| hash.to_string() != torrent.info_hash)) {
+            self.ground.store.delete_torrent(&torrent.info_hash).await?;
+        }
+        self.ground.torrents.sweep(&needed);
         Ok(())
     }
 
@@ -271,7 +303,7 @@ impl Streams {
         }
         let created_at = Timestamp::now();
         let expires_at = created_at.checked_add(self.ground.expire_after).unwrap_or(Timestamp::MAX);
-        let born = Born { id: StreamId::random(), device, person, magnet, options, created_at, expires_at };
+        let born = Born { id: StreamId::random(), device, person, magnet, options, created_at, expires_at, position: 0.0 };
         (self.bear(born, None), true)
     }
 
@@ -303,6 +335,24 @@ impl Streams {
         (others.next().is_some(), same_file)
     }
 
+    /// Whether any stream that is not over, or failed with its bytes kept, needs this torrent.
+    pub fn needs(&self, info_hash: &InfoHash) -> bool {
+        let all = lock(&self.all);
+        let over = |state: State| matches!(state, State::Stopped | State::Expired);
+        all.values().any(|stream| stream.magnet.info_hash == *info_hash && !over(stream.state()))
+    }
+
+    /// Bytes of films on the disk, each counted once.
+    pub fn film_bytes(&self) -> u64 {
+        let all = lock(&self.all);
+        let mut films = HashMap::new();
+        for stream in all.values().filter(|stream| !matches!(stream.state(), State::Stopped | State::Expired)) {
+            let seen = stream.seen.borrow();
+            films.insert((stream.magnet.info_hash, seen.view.file_index), seen.view.downloaded_bytes.unwrap_or(0));
+        }
+        films.values().sum()
+    }
+
     fn forget(&self, id: &StreamId) {
         lock(&self.all).remove(id);
     }
@@ -322,6 +372,8 @@ impl Streams {
             seen: watch::Sender::new(Seen { state: State::Queued { place: 1 }, view }),
             presentation: watch::Sender::new(None),
             events,
+            kept: watch::Sender::new(false),
+            position: watch::Sender::new(born.position),
             watched: Mutex::default(),
             playhead: Mutex::default(),
         });
@@ -348,6 +400,8 @@ pub struct Born {
     pub created_at: Timestamp,
     /// When it ends if nobody watches.
     pub expires_at: Timestamp,
+    /// Where its viewer was, in seconds.
+    pub position: f64,
 }
 
 impl Born {
@@ -360,6 +414,7 @@ impl Born {
             options: serde_json::from_value(row.options.clone()).ok()?,
             created_at: row.created_at,
             expires_at: row.expires_at,
+            position: row.position,
         })
     }
 }

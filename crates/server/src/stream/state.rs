@@ -36,6 +36,14 @@ impl FailureCode {
         }
     }
 
+    /// Whether bytes that came so far are of use when the stream is started again: nothing was wrong with them.
+    fn keeps_bytes(self) -> bool {
+        match self {
+            Self::TorrentFailed | Self::ConversionFailed | Self::NoPeers => true,
+            Self::UnsafeTorrent | Self::NotPlayable | Self::NoSpace => false,
+        }
+    }
+
     /// A few words for people.
     pub fn title(self) -> &'static str {
         match self {
@@ -145,6 +153,8 @@ pub enum Event {
     Complete,
     /// What it stands on broke (torrent, disk), whatever it was doing.
     Broke(Failure),
+    /// Its viewer is at another place now.
+    Moved,
     /// Somebody asked to stop it.
     Stop,
     /// Its time is over.
@@ -164,8 +174,10 @@ pub enum Effect {
     EndWork,
     /// Give back its turn to the queue.
     LeaveQueue,
-    /// Let go of film, torrent and segments, and delete what nobody else uses.
+    /// Let go of the film and of what was made of it.
     Release,
+    /// Delete the torrent and its bytes, if nobody else needs them.
+    Delete,
     /// Write it down.
     Save,
 }
@@ -180,6 +192,7 @@ pub fn step(life: Life, event: Event) -> (Life, Vec<Effect>) {
         (state, Event::Stop) => end(state, State::Stopped, epoch),
         (state, Event::Expire) => end(state, State::Expired, epoch),
         (state, Event::Broke(failure)) => end(state, State::Failed(failure), epoch),
+        (state, Event::Moved) => (Life { state, epoch }, vec![Effect::Save]),
         (state, Event::Found(of, _)) if of != epoch => (Life { state, epoch }, vec![]),
         (state, Event::Found(_, Found::Failure(failure))) => end(state, State::Failed(failure), epoch),
         (State::Queued { .. }, Event::Place(place)) => (Life { state: State::Queued { place }, epoch }, vec![]),
@@ -200,7 +213,8 @@ pub fn step(life: Life, event: Event) -> (Life, Vec<Effect>) {
 
 fn begin(state: State, epoch: u32, work: fn(u32) -> Effect) -> (Life, Vec<Effect>) {
     let epoch = epoch.wrapping_add(1);
-    (Life { state, epoch }, vec![Effect::Save, work(epoch)])
+    // The work goes on while the disk is written.
+    (Life { state, epoch }, vec![work(epoch), Effect::Save])
 }
 
 fn end(from: State, state: State, epoch: u32) -> (Life, Vec<Effect>) {
@@ -208,15 +222,19 @@ fn end(from: State, state: State, epoch: u32) -> (Life, Vec<Effect>) {
     if matches!(from, State::Queued { .. } | State::Metadata | State::Opening | State::Probing | State::Warming(_)) {
         effects.push(Effect::LeaveQueue);
     }
-    effects.extend([Effect::Release, Effect::Save]);
+    effects.push(Effect::Release);
+    if !matches!(&state, State::Failed(failure) if failure.code.keeps_bytes()) {
+        effects.push(Effect::Delete);
+    }
+    effects.push(Effect::Save);
     (Life { state, epoch: epoch.wrapping_add(1) }, effects)
 }
 
 /// A failed stream can still be stopped; everything else is over.
 fn after_the_end(state: State, epoch: u32, event: &Event) -> (Life, Vec<Effect>) {
     match (&state, event) {
-        (State::Failed(_), Event::Stop) => (Life { state: State::Stopped, epoch }, vec![Effect::Save]),
-        (State::Failed(_), Event::Expire) => (Life { state: State::Expired, epoch }, vec![Effect::Save]),
+        (State::Failed(_), Event::Stop) => (Life { state: State::Stopped, epoch }, vec![Effect::Delete, Effect::Save]),
+        (State::Failed(_), Event::Expire) => (Life { state: State::Expired, epoch }, vec![Effect::Delete, Effect::Save]),
         _ => (Life { state, epoch }, vec![]),
     }
 }
@@ -254,7 +272,7 @@ mod tests {
                 .into_iter()
                 .map(|found| Event::Found(epoch, found))
                 .collect();
-        events.extend([Event::Place(1), Event::Turn, Event::Complete, Event::Broke(broken()), Event::Stop, Event::Expire]);
+        events.extend([Event::Place(1), Event::Turn, Event::Complete, Event::Broke(broken()), Event::Moved, Event::Stop, Event::Expire]);
         events
     }
 
@@ -297,9 +315,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_history_goes_back_or_releases_twice(picks in proptest::collection::vec((0usize..11, any::<bool>()), 0..60)) {
+        fn no_history_goes_back_or_releases_twice(picks in proptest::collection::vec((0usize..12, any::<bool>()), 0..60)) {
             let mut life = Life::born();
             let mut released = 0;
+            let mut deleted = false;
             for (pick, current) in picks {
                 let epoch = if current { life.epoch } else { life.epoch.wrapping_sub(1) };
                 let before = rank(&life.state);
@@ -308,7 +327,9 @@ mod tests {
                 prop_assert!(rank(&after.state) >= before);
                 released += effects.iter().filter(|effect| **effect == Effect::Release).count();
                 prop_assert!(released <= 1);
+                deleted |= effects.contains(&Effect::Delete);
                 prop_assert!(!after.state.is_over() || released == 1);
+                prop_assert!(!matches!(after.state, State::Stopped | State::Expired) || deleted);
                 life = after;
             }
         }

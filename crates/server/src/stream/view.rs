@@ -68,6 +68,8 @@ pub struct StreamView {
     /// Seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<f64>,
+    /// Where its viewer is, in seconds.
+    pub position: f64,
     /// `copy`, `convert_audio` or `convert`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<&'static str>,
