@@ -123,6 +123,14 @@ impl CopyCuts {
     }
 }
 
+impl CopyCuts {
+    /// Seconds and file offsets at which segments begin.
+    pub fn entries(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        let seconds = |pts: i64| pts as f64 / f64::from(self.cuts.timescale);
+        self.keys.iter().map(move |key| (seconds(key.pts), key.offset))
+    }
+}
+
 /// Why a film's pictures cannot be cut without decoding them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uncuttable {

@@ -210,7 +210,7 @@ async fn show_sample(app: &App, http: SocketAddr) -> anyhow::Result<()> {
         changes.wait_for(|seen| seen.state.is_over() || matches!(seen.state, State::Ready { .. })).await?;
         let view = stream.view(Base::of(&http.to_string()).as_str());
         match stream.state() {
-            State::Ready { .. } => println!("playable {}", view.stream_url),
+            State::Ready { .. } => println!("playable {}", view.stream_url.unwrap_or_default()),
             _ => println!("not playable: {}", view.message),
         }
     }

@@ -286,10 +286,9 @@ async fn file(
     Path((ticket, name)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let stream = open(&streams, &ticket)?;
-    let presentation = presentation(&stream).await?;
-    let film = &presentation.film;
-    let len = film.source.len();
-    let etag = format!("\"{}\"", film.name());
+    let source = stream.source().await.ok_or_else(late)?;
+    let len = source.len();
+    let etag = format!("\"{}-{len}\"", stream.magnet.info_hash);
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(&name)));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -305,7 +304,7 @@ async fn file(
     if method == Method::HEAD {
         return Ok((status, headers).into_response());
     }
-    let state = (film.source.cursor(from), count, stream.clone());
+    let state = (source.cursor(from), count, stream.clone());
     let body = stream::unfold(Some(state), |state| async move {
         let (mut cursor, left, stream) = state?;
         if left == 0 {

@@ -34,6 +34,8 @@ pub struct EncodeWorker {
     /// Of which film.
     film: (InfoHash, usize),
     input: FilmInput,
+    /// Seconds and file offsets of the places where a decoder may begin, where the film's index tells them.
+    entries: Vec<(f64, u64)>,
     /// What ffmpeg is to make of it.
     target: Target,
     workshop: Weak<Workshop>,
@@ -68,6 +70,7 @@ impl EncodeWorker {
             name: format!("{}-{identity}", film.name()).into(),
             film: (film.info_hash, film.file),
             input: film.input(),
+            entries: film.copy.as_ref().map(|copy| copy.entries().collect()).unwrap_or_default(),
             target,
             workshop: Arc::downgrade(workshop),
             segments: workshop.segments.clone(),
@@ -168,6 +171,7 @@ impl EncodeWorker {
 
     async fn make(&self, from: u32, at: &AtomicU32, mut until: watch::Receiver<u32>, workshop: &Arc<Workshop>) -> Result<(), MakeError> {
         let _permit = if matches!(self.target.coding, Coding::Pictures { .. }) { Some(workshop.encoder().await) } else { None };
+        self.refocus(from, workshop).await;
         let mut run = EncodeRun::start(&workshop.tools, self.input.clone(), self.target.clone(), from);
         let mut writer: Option<SegmentWriter> = None;
         while let Some(made) = run.next().await {
@@ -209,6 +213,16 @@ impl EncodeWorker {
             }
         }
         Ok(())
+    }
+
+    /// The torrent goes on at the place where ffmpeg is about to read.
+    async fn refocus(&self, from: u32, workshop: &Workshop) {
+        let cut = self.target.grid.cut(from) as f64 / f64::from(self.target.grid.timescale);
+        let entry = self.entries.iter().take_while(|(seconds, _)| *seconds <= cut).last();
+        if let Some((_, byte)) = entry.filter(|_| from > 0) {
+            let viewers = workshop.film(self.film.0, self.film.1).map_or(1, |film| film.viewers());
+            self.input.source.refocus(*byte, viewers).await;
+        }
     }
 
     fn tell(&self) {

@@ -37,8 +37,8 @@ const PROBE_WAIT: Duration = Duration::from_secs(120);
 /// What a stream shows before anything is known.
 pub fn first_view(born: &Born, ticket: &str) -> StreamView {
     let stream_url = match born.options.method {
-        Method::Auto | Method::Hls => format!("/m/{ticket}/master.m3u8"),
-        Method::Original => format!("/m/{ticket}/file/film"),
+        Method::Auto | Method::Hls => Some(format!("/m/{ticket}/master.m3u8")),
+        Method::Original => None,
     };
     StreamView {
         stream_id: born.id.to_string(),
@@ -199,7 +199,7 @@ impl Actor {
                     let name = entry.map_or("film", |entry| entry.name());
                     let direct = format!("{}/file/{}", self.stream.media_path(), url_name(name));
                     if self.stream.options.method == Method::Original {
-                        seen.view.stream_url.clone_from(&direct);
+                        seen.view.stream_url = Some(direct.clone());
                     }
                     seen.view.direct_url = Some(direct);
                 });
@@ -242,6 +242,7 @@ impl Actor {
                 return Err(Failure::new(FailureCode::TorrentFailed, "The torrent went away; start it again."));
             };
             let source = torrent.film(file).await.map_err(torrent_failure)?;
+            stream.source.send_replace(Some(source.clone()));
             // The torrent goes on from the film's start while its tables are read.
             let mut ahead = source.cursor(0);
             ahead.hold();
@@ -392,6 +393,7 @@ impl Actor {
     fn release(&mut self) {
         self.first.clear();
         *super::lock(&self.stream.playhead) = None;
+        self.stream.source.send_replace(None);
         let presentation = self.stream.presentation.send_replace(None);
         let file = self.stream.seen.borrow().view.file_index;
         let (_, film_needed) = self.streams.others_need(&self.stream.id, &self.stream.magnet, file);

@@ -21,7 +21,7 @@ use self::view::StreamView;
 use crate::film::Presentation;
 use crate::produce::Workshop;
 use crate::segments::DEADLINE;
-use crate::source::Cursor;
+use crate::source::{Cursor, Source};
 use crate::store::{Store, StreamRow};
 use crate::tasks::Tasks;
 use crate::torrent::Torrents;
@@ -93,6 +93,8 @@ pub struct Stream {
     pub created_at: Timestamp,
     ticket: Ticket,
     seen: watch::Sender<Seen>,
+    /// The film's bytes, as soon as its torrent is known.
+    source: watch::Sender<Option<Source>>,
     presentation: watch::Sender<Option<Arc<Presentation>>>,
     events: mpsc::UnboundedSender<Event>,
     /// Whether it is written down, and so comes back after a crash.
@@ -165,9 +167,13 @@ impl Stream {
     /// What is played, waiting for it as long as a request may wait.
     pub async fn presentation(&self) -> Option<Arc<Presentation>> {
         self.touch();
-        let mut presentation = self.presentation.subscribe();
-        let found = tokio::time::timeout(DEADLINE, presentation.wait_for(Option::is_some)).await;
-        found.ok()?.ok()?.clone()
+        once_known(&self.presentation).await
+    }
+
+    /// The film's bytes, waiting for them to be known as long as a request may wait.
+    pub async fn source(&self) -> Option<Source> {
+        self.touch();
+        once_known(&self.source).await
     }
 
     /// What is played, if that is known.
@@ -246,7 +252,7 @@ impl Stream {
 
 /// Puts the scheme, host and port before a view's paths.
 fn absolute(mut view: StreamView, base: &str) -> StreamView {
-    for path in [Some(&mut view.stream_url), Some(&mut view.events_url), view.direct_url.as_mut()].into_iter().flatten() {
+    for path in [view.stream_url.as_mut(), Some(&mut view.events_url), view.direct_url.as_mut()].into_iter().flatten() {
         path.insert_str(0, base);
     }
     view
@@ -370,6 +376,7 @@ impl Streams {
             created_at: born.created_at,
             ticket,
             seen: watch::Sender::new(Seen { state: State::Queued { place: 1 }, view }),
+            source: watch::Sender::new(None),
             presentation: watch::Sender::new(None),
             events,
             kept: watch::Sender::new(false),
@@ -417,6 +424,12 @@ impl Born {
             position: row.position,
         })
     }
+}
+
+async fn once_known<T: Clone>(value: &watch::Sender<Option<T>>) -> Option<T> {
+    let mut value = value.subscribe();
+    let found = tokio::time::timeout(DEADLINE, value.wait_for(Option::is_some)).await;
+    found.ok()?.ok()?.clone()
 }
 
 /// A panic elsewhere leaves these values whole: each is replaced in one go.

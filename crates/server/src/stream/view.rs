@@ -58,8 +58,9 @@ pub struct StreamView {
     /// Bytes of the chosen file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_bytes: Option<u64>,
-    /// What to give to a player.
-    pub stream_url: String,
+    /// What to give to a player. With `method: original` it is known when the film's name is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_url: Option<String>,
     /// The original bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direct_url: Option<String>,
