@@ -108,11 +108,12 @@ pub struct CopyCuts {
 }
 
 impl CopyCuts {
-    /// File offset from which sound that is stored beside segment `n` begins: the start of the file's media for the first one.
+    /// File offset at which segment `n` begins, and the sound that is stored beside it: 0 for the first one. Of Matroska it is told to
+    /// within the head of a Cluster.
     pub fn byte(&self, n: u32) -> u64 {
         match self.keys.get(n as usize) {
             Some(_) if n == 0 => 0,
-            Some(key) => key.offset,
+            Some(key) => key.offset.saturating_add(key.block.unwrap_or(0)),
             None => self.end_byte,
         }
     }
