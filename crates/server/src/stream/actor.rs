@@ -341,7 +341,8 @@ impl Actor {
             None => self.found_peers.load(Ordering::Relaxed),
         };
         let speed = stats.as_ref().map_or(0, |stats| stats.download_speed);
-        let moving = Moving { seconds: self.since.elapsed().as_secs(), peers, speed, first: self.first_bytes() };
+        let starved = stats.as_ref().is_some_and(|stats| stats.downloaded < stats.total && stats.download_speed == 0);
+        let moving = Moving { seconds: self.since.elapsed().as_secs(), peers, speed, starved, first: self.first_bytes() };
         let words = view::words(state, &moving);
         self.stream.seen.send_if_modified(|seen| {
             let mut next = seen.clone();

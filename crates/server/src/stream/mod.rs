@@ -290,7 +290,7 @@ impl Streams {
             }
             let failure = row.error.and_then(|error| serde_json::from_value(error).ok());
             needed.push(stream.magnet.info_hash);
-            self.bear(stream, failure);
+            self.bear(&mut lock(&self.all), stream, failure);
         }
         for torrent in torrents.iter().filter(|torrent| needed.iter().all(|hash| hash.to_string() != torrent.info_hash)) {
             self.ground.store.delete_torrent(&torrent.info_hash).await?;
@@ -304,13 +304,15 @@ impl Streams {
         let same = |stream: &&Arc<Stream>| {
             stream.device == device && stream.magnet.info_hash == magnet.info_hash && stream.options == options && !stream.state().is_over()
         };
-        if let Some(stream) = lock(&self.all).values().find(same) {
+        // One lock from the look to the birth: the same request twice at once is one stream.
+        let mut all = lock(&self.all);
+        if let Some(stream) = all.values().find(same) {
             return (stream.clone(), false);
         }
         let created_at = Timestamp::now();
         let expires_at = created_at.checked_add(self.ground.expire_after).unwrap_or(Timestamp::MAX);
         let born = Born { id: StreamId::random(), device, person, magnet, options, created_at, expires_at, position: 0.0 };
-        (self.bear(born, None), true)
+        (self.bear(&mut all, born, None), true)
     }
 
     /// The stream with this name, if it exists for this person (the owner sees all).
@@ -363,7 +365,7 @@ impl Streams {
         lock(&self.all).remove(id);
     }
 
-    fn bear(self: &Arc<Self>, born: Born, failure: Option<Failure>) -> Arc<Stream> {
+    fn bear(self: &Arc<Self>, all: &mut HashMap<StreamId, Arc<Stream>>, born: Born, failure: Option<Failure>) -> Arc<Stream> {
         let ticket = Ticket::issue(&self.ground.key, &born.device, &born.id);
         let (events, inbox) = mpsc::unbounded_channel();
         let view = actor::first_view(&born, ticket.as_str());
@@ -384,7 +386,7 @@ impl Streams {
             watched: Mutex::default(),
             playhead: Mutex::default(),
         });
-        lock(&self.all).insert(born.id, stream.clone());
+        all.insert(born.id, stream.clone());
         let actor = actor::Actor::new(self.clone(), stream.clone(), born.expires_at);
         self.ground.tasks.spawn("stream", actor.live(inbox, failure));
         stream

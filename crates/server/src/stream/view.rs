@@ -193,6 +193,8 @@ pub struct Moving {
     pub peers: usize,
     /// Bytes per second.
     pub speed: u64,
+    /// Bytes of the film are missing, and none came lately.
+    pub starved: bool,
     /// Bytes of the first segments that are here, and all of them, where they are known.
     pub first: Option<(u64, u64)>,
 }
@@ -252,8 +254,13 @@ pub fn words(state: &State, moving: &Moving) -> Words {
         State::Warming(Mode::Copy) => buffering(moving),
         State::Warming(Mode::ConvertAudio | Mode::Convert) => {
             let progress = 60 + u8::try_from(moving.seconds.min(7) * 5).unwrap_or(35);
-            let message = format!("Converting the first seconds for this device ({} s)", moving.seconds);
-            words_of(Status::Converting, Phase::Converting, progress, "converting", json!({ "seconds": moving.seconds }), message)
+            let params = json!({ "seconds": moving.seconds });
+            let (key, message) = if moving.starved {
+                ("converting_waits_for_bytes", format!("Waiting for bytes of the film to convert ({} s)", moving.seconds))
+            } else {
+                ("converting", format!("Converting the first seconds for this device ({} s)", moving.seconds))
+            };
+            words_of(Status::Converting, Phase::Converting, progress, key, params, message)
         }
         State::Ready { complete: false } => {
             let message = "Ready to play; the rest is on its way".to_owned();
@@ -303,4 +310,44 @@ fn words_of(status: Status, phase: Phase, progress: u8, key: &'static str, param
 /// A reason in the API's form.
 pub fn why(why: &Why) -> (String, &'static str) {
     (why.to_string(), why.key())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::FailureCode;
+    use super::*;
+
+    #[test]
+    fn every_wait_has_its_words() {
+        let nobody = Moving { seconds: 4, ..Moving::default() };
+        let slow = Moving { seconds: 9, peers: 3, speed: 2_000_000, starved: false, first: Some((1_000_000, 5_000_000)) };
+        let starved = Moving { seconds: 9, peers: 3, starved: true, first: Some((0, 5_000_000)), ..Moving::default() };
+        let failed = State::Failed(Failure::new(FailureCode::NoPeers, "Try again later."));
+        let states = [
+            State::Queued { place: 2 },
+            State::Metadata,
+            State::Opening,
+            State::Probing,
+            State::Warming(Mode::Copy),
+            State::Warming(Mode::Convert),
+            State::Ready { complete: false },
+            State::Ready { complete: true },
+            failed,
+            State::Stopped,
+            State::Expired,
+        ];
+        let mut lines = String::new();
+        for state in &states {
+            for moving in [&nobody, &slow, &starved] {
+                let words = words(state, moving);
+                assert!(!words.message.is_empty() && !words.key.is_empty());
+                let line =
+                    format!("{:?}/{:?} {} % {:?} {}: {}\n", words.status, words.phase, words.progress, words.eta, words.key, words.message);
+                if !lines.ends_with(&line) {
+                    lines.push_str(&line);
+                }
+            }
+        }
+        insta::assert_snapshot!(lines);
+    }
 }
