@@ -79,7 +79,8 @@ class Server(Child):
         dirs = [word for name in ("config", "data", "cache") for word in ("--%s-dir" % name, os.path.join(self.folder, name))]
         flags = ["--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0", "--log", "warn"]
         self.log = open(os.path.join(self.folder, "log"), "w+")
-        super().__init__([program, *dirs, *flags], stderr=self.log)
+        own = {name: value for name, value in os.environ.items() if not name.startswith("BALCONY_")}
+        super().__init__([program, *dirs, *flags], stderr=self.log, env=own)
         while not self.line().startswith("listening "):
             pass
         with open(os.path.join(self.folder, "data", "run.json")) as file:

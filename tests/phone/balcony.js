@@ -1,4 +1,4 @@
-// The real server, started as a user would: BALCONY_SERVER names the program. Its folders are temporary.
+// The real server, started as a user would: SERVER_UNDER_TEST names the program. Its folders are temporary.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -10,13 +10,18 @@ import { setTimeout as sleep } from "node:timers/promises";
 const STARTS_WITHIN = 30_000;
 const READY_WITHIN = 60_000;
 
+/** Our environment without the settings of the person who runs the test. */
+function surroundings() {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("BALCONY_")));
+}
+
 /** Starts the server in a folder; answers what a client needs, and how to end it. */
 export async function start(folder) {
-  const program = process.env.BALCONY_SERVER;
-  if (!program) throw new Error("BALCONY_SERVER names no program; build one with: cargo build -p balcony-server");
+  const program = process.env.SERVER_UNDER_TEST;
+  if (!program) throw new Error("SERVER_UNDER_TEST names no program; build one with: cargo build -p balcony-server");
   const dirs = ["config", "data", "cache"].flatMap((name) => [`--${name}-dir`, join(folder, name)]);
   const flags = ["--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0"];
-  const child = spawn(program, [...dirs, ...flags], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(program, [...dirs, ...flags], { stdio: ["ignore", "pipe", "pipe"], env: surroundings() });
   let log = "";
   child.stderr.on("data", (bytes) => (log += bytes));
   const exit = once(child, "exit");

@@ -1,6 +1,6 @@
 // A browser plays what the server streams: from the beginning, after a jump to the middle, after a jump near the end, to the end.
 //
-// BALCONY_SERVER names the server's program. With BALCONY_STATIC=1 the same film is cut by ffmpeg instead, with no server at all:
+// SERVER_UNDER_TEST names the server's program. With WITHOUT_SERVER=1 the same film is cut by ffmpeg instead, with no server at all:
 // that checks the suite, not Balcony.
 
 import assert from "node:assert/strict";
@@ -26,11 +26,13 @@ async function staticStream(folder, film) {
   await mkdir(hls);
   await makeStaticHls(film, hls);
   site = await shelf.serve({ "/hls/": hls });
+  ends.push(() => site.end());
   return `${site.base}/hls/master.m3u8`;
 }
 
 async function realStream(folder, film) {
   site = await shelf.serve();
+  ends.push(() => site.end());
   const seeder = await seed(film, join(folder, "film.torrent"));
   ends.push(() => seeder.end());
   server = await balcony.start(folder);
@@ -45,8 +47,7 @@ before(async () => {
   ends.push(() => rm(folder, { recursive: true, force: true }));
   const film = join(folder, "film.mp4");
   await makeFilm(film, SECONDS);
-  streamUrl = await (process.env.BALCONY_STATIC ? staticStream : realStream)(folder, film);
-  ends.push(() => site.end());
+  streamUrl = await (process.env.WITHOUT_SERVER ? staticStream : realStream)(folder, film);
   browser = await browsers.open();
   ends.push(() => browser.close());
 }, { timeout: 180_000 });

@@ -81,11 +81,11 @@ impl FromRef<App> for Arc<Streams> {
     }
 }
 
-/// Runs the server until `stop` completes, then stops it in order.
+/// Runs the server until `stop` completes, then stops it in order. `listening` is told once where it is reached.
 ///
 /// # Errors
 /// When it cannot start: one sentence with its reasons.
-pub async fn run(config: Resolved, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let mut stop = std::pin::pin!(stop);
     let mut data = DataDir::take(&config.data_dir)?;
     let logging = logging::start(data.path(), config.log.as_deref()).context("the log file cannot be opened")?;
@@ -128,6 +128,7 @@ pub async fn run(config: Resolved, stop: impl Future<Output = ()>) -> anyhow::Re
 
     announce(&mut data, http)?;
     health.set_ready(true);
+    listening(http);
     tokio::select! {
         shown = show_sample(&app, http) => {
             shown?;

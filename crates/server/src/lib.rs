@@ -16,6 +16,7 @@ pub mod sample;
 pub mod segments;
 pub mod source;
 pub mod spawner;
+pub mod start;
 pub mod store;
 pub mod stream;
 pub mod tasks;
