@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use balcony_media::container::{Container, Damage, Index, Sparse, Stop, Track, matroska, mp4};
+use balcony_media::container::{Container, Damage, Index, Sparse, Stop, Track, matroska, mp4, tail};
 use balcony_media::cut::{self, CopyCuts, Uncuttable};
 use balcony_media::magnet::InfoHash;
 use balcony_media::plan::{Plan, VideoPlan};
@@ -17,6 +17,8 @@ use crate::source::{Source, SourceError};
 
 /// Bytes read at the start of a file before anything is known about it.
 const HEAD: u64 = 64 * 1024;
+/// Bytes at the end of a film in which its last time stamps are looked for, one after the other.
+const TAILS: [u64; 2] = [1 << 20, 8 << 20];
 /// An index that needs more reads than this is not one.
 const MOST_READS: usize = 512;
 /// An index that needs more bytes than this is not one.
@@ -72,7 +74,11 @@ pub async fn read_index(source: &Source) -> Result<Tables, OpenError> {
             Ok(index) => {
                 let in_fragments = index.container == Container::FragmentedMp4;
                 let fragments = in_fragments.then(|| mp4::Context::read(&known).ok()).flatten();
-                return Ok(Tables { index, fragments });
+                let mut tables = Tables { index, fragments };
+                if cut::duration(&tables.index).is_none() {
+                    tables.index.duration = estimate(source, &tables).await?;
+                }
+                return Ok(tables);
             }
             Err(Stop::Bad(damage)) => return Err(OpenError::NoIndex(damage)),
             Err(Stop::Need { offset, len }) if known.held() + len <= MOST_BYTES => {
@@ -94,6 +100,20 @@ fn parser(known: &Sparse) -> Result<Parser, OpenError> {
         (_, Some(b"ftyp" | b"moov" | b"mdat" | b"free" | b"skip" | b"wide" | b"pnot" | b"styp" | b"sidx")) => Ok(mp4::index),
         _ => Err(OpenError::NoIndex(Damage::NotThis("a container with an index of ours"))),
     }
+}
+
+/// The length of a film whose container does not tell it, in seconds: from the last time stamps in its last bytes.
+async fn estimate(source: &Source, tables: &Tables) -> Result<Option<f64>, OpenError> {
+    for tail in TAILS {
+        let len = tail.min(source.len());
+        let offset = source.len() - len;
+        let bytes = read(source, offset, len).await?;
+        let found = tail::last_time(&tables.index, tables.fragments.as_ref(), offset, bytes);
+        if found.is_some() || len == source.len() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 async fn read(source: &Source, offset: u64, len: u64) -> Result<bytes::Bytes, SourceError> {

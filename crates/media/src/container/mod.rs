@@ -6,6 +6,7 @@
 pub mod matroska;
 pub mod mp4;
 mod sparse;
+pub mod tail;
 
 use bytes::Bytes;
 pub use sparse::Sparse;

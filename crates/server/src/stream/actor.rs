@@ -265,6 +265,12 @@ impl Actor {
             if film.index.video().is_none() && film.index.audio().next().is_none() {
                 return Err(Failure::new(FailureCode::NotPlayable, "The file holds neither pictures nor sound; choose another one."));
             }
+            if film.duration <= 0.0 {
+                return Err(Failure::new(
+                    FailureCode::NotPlayable,
+                    "How long the film is cannot be found out; its file may be cut off. Choose another release.",
+                ));
+            }
             let cuttable = film.copy.as_ref().map(|_| ()).map_err(|why| *why);
             let plan = plan::decide(&film.index, &stream.options.capabilities, stream.options.quality, cuttable);
             let presentation = Presentation::new(film, plan, &ground.workshop);
