@@ -9,6 +9,9 @@ import sys
 
 target, rate = int(sys.argv[1]), float(sys.argv[2])
 CHUNK = 8 << 10
+BUFFER = 64 << 10
+# A wake-up that comes late may be made up for within this time, else the line would be slower than it says.
+CATCH_UP = 0.02
 free_at = 0.0
 brought = 0
 
@@ -24,7 +27,7 @@ async def down(reader, writer):
     global free_at, brought
     loop = asyncio.get_running_loop()
     while data := await reader.read(CHUNK):
-        free_at = max(free_at, loop.time()) + len(data) / rate
+        free_at = max(free_at, loop.time() - CATCH_UP) + len(data) / rate
         await asyncio.sleep(max(0.0, free_at - loop.time()))
         brought += len(data)
         writer.write(data)
@@ -34,9 +37,16 @@ async def down(reader, writer):
 
 async def connection(reader, writer):
     try:
-        there, away = await asyncio.open_connection("127.0.0.1", target, limit=CHUNK)
+        # What waits, waits at the seeder and not in the buffers on the way, as it does on a real line.
+        far = socket.socket()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        far.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(far, ("127.0.0.1", target))
+        there, away = await asyncio.open_connection(sock=far, limit=CHUNK)
         for end in (writer, away):
             end.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        writer.transport.set_write_buffer_limits(high=CHUNK)
         await asyncio.gather(up(reader, away), down(there, writer))
     except (ConnectionError, OSError):
         pass
