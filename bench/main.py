@@ -21,6 +21,8 @@ from parts import Line, Nginx, Peak, Seeder, Server, connect, fetch, timescale, 
 KIB = 1 << 10
 MIB = 1 << 20
 SLOW = 2_000_000
+# Processor time is counted in steps of this many seconds.
+TICKING = 0.01
 PLACES = (0.5, 0.8, 0.95)
 # What the players of the house can do: sound with more than two channels as well.
 CAN = {"video": ["h264"], "audio": ["aac"]}
@@ -192,7 +194,7 @@ class Bench:
 
     def send(self, what, server, urls):
         """CPU for each GB of segments that were made before, against nginx with the same bytes."""
-        values, rivals = [], []
+        values, rivals, copying = [], [], []
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
             os.chmod(folder, 0o755)
             total = 0
@@ -202,13 +204,16 @@ class Bench:
                 with open(os.path.join(folder, str(number)), "wb") as file:
                     file.write(body)
             rounds = max(1, round(1e9 / total))
-            with Nginx(folder) as nginx:
-                static = ["http://%s/%d" % (nginx.host, number) for number in range(len(urls))]
+            gigabytes = rounds * total / 1e9
+            with Nginx(folder, True) as nginx, Nginx(folder, False) as plain:
                 time.sleep(2)
                 for _ in self.turns():
-                    values.append(send_cpu(server, urls, rounds) / (rounds * total / 1e9))
-                    rivals.append(send_cpu(nginx, static, rounds) / (rounds * total / 1e9))
+                    values.append(send_cpu(server, urls, rounds) / gigabytes)
+                    for rival, costs in ((nginx, rivals), (plain, copying)):
+                        static = ["http://%s/%d" % (rival.host, number) for number in range(len(urls))]
+                        costs.append(max(send_cpu(rival, static, rounds), TICKING) / gigabytes)
         self.row("sending %s, CPU for a GB" % what, "s", values, 3, rivals, "nginx, static files")
+        self.row("sending %s, CPU for a GB" % what, "s", values, 3, copying, "nginx without sendfile")
 
     def all(self):
         return [
