@@ -343,6 +343,9 @@ pub(super) fn index(bytes: &Sparse, movie: Movie, first: First) -> Result<Index,
     for track in &mut tracks {
         track.samples = Samples::Inline;
         track.first_pts = track.first_pts.or(opening.first_pts.get(&track.id).copied());
+        if let Some(picture) = &mut track.video {
+            picture.frame_rate = picture.frame_rate.or(opening.rate(track.id, track.timescale));
+        }
         if Some(track.id) == film {
             let frames = list.take().map(|list| list.frames).unwrap_or_default();
             track.key_frames.extend(frames);
@@ -365,21 +368,32 @@ struct Opening {
     first_pts: BTreeMap<u64, i64>,
     /// The first key frame of each track in it.
     first_key: BTreeMap<u64, i64>,
+    /// Number of samples of each track in it, and their durations in ticks together.
+    lasts: BTreeMap<u64, (u32, u64)>,
 }
 
 impl Opening {
     fn read(bytes: &Sparse, context: &Context, moof: &Place) -> Result<Self, Stop> {
         let body = moof.read(bytes, LARGEST_MOOF, "a fragment")?;
         let told = context.reading.clone().fragment(&body, moof.at)?;
-        let mut opening = Self { at: moof.at, first_pts: BTreeMap::new(), first_key: BTreeMap::new() };
+        let mut opening = Self { at: moof.at, first_pts: BTreeMap::new(), first_key: BTreeMap::new(), lasts: BTreeMap::new() };
         for frame in told.iter().map(|told| context.frame(told, moof.at)) {
             let first = opening.first_pts.entry(frame.track).or_insert(frame.pts);
             *first = frame.pts.min(*first);
+            let lasts = opening.lasts.entry(frame.track).or_default();
+            *lasts = (lasts.0.saturating_add(1), lasts.1.saturating_add(u64::from(frame.duration.unwrap_or(0))));
             if frame.key {
                 opening.first_key.entry(frame.track).or_insert(frame.pts);
             }
         }
         Ok(opening)
+    }
+
+    /// Samples per second of a track, as far as the first fragment tells.
+    fn rate(&self, track: u64, timescale: u32) -> Option<f64> {
+        let (count, ticks) = self.lasts.get(&track).copied().filter(|(_, ticks)| *ticks > 0)?;
+        #[allow(clippy::cast_precision_loss)] // durations of a few samples
+        Some(f64::from(count) * f64::from(timescale) / ticks as f64)
     }
 }
 
