@@ -174,15 +174,16 @@ pub fn copy_cuts(index: &Index, video: &Track) -> Result<CopyCuts, Uncuttable> {
 /// Cuts of a converted picture: all cuts of the copy, and about every two seconds between them.
 ///
 /// `copy` is in ticks of the source's video track, and so are the cuts. Where `frames` (all presentation times, ascending) are known, each
-/// cut is the time of a picture.
+/// cut is the time of a picture. What lies before the presentation's zero is not shown, so nothing is cut there.
 pub fn encoded_video_cuts(copy: Option<&Cuts>, timescale: u32, duration: f64, frames: &[i64]) -> Cuts {
     let Some(copy) = copy else {
         return Cuts::grid(timescale, ENCODED, duration);
     };
     let mut starts = Vec::new();
-    for n in 0..copy.count() {
-        let (start, end) = (copy.start(n), copy.end(n));
-        let parts = (copy.seconds(n) / ENCODED).round().clamp(1.0, 1e4) as i64;
+    for n in (0..copy.count()).filter(|n| copy.end(*n) > 0) {
+        let (start, end) = (copy.start(n).max(0), copy.end(n));
+        let seconds = (end - start) as f64 / f64::from(copy.timescale);
+        let parts = (seconds / ENCODED).round().clamp(1.0, 1e4) as i64;
         starts.push(start);
         for part in 1..parts {
             let ideal = start + (i128::from(end - start) * i128::from(part) / i128::from(parts)) as i64;
