@@ -116,6 +116,8 @@ pub enum Coding {
         hdr: bool,
         /// The encoder.
         encoder: Encoder,
+        /// Ticks that no picture is decoded later than it is shown: as long as the pictures last that the encoder may hold back.
+        shift: u64,
         /// Threads of decoder and encoder each; 0 lets ffmpeg choose.
         threads: u16,
     },
@@ -350,7 +352,7 @@ impl Run {
         };
         let until = from.saturating_add(ffmpeg::MAX_BOUNDARIES as u32 - 1).min(grid.segments());
         match &self.target.coding {
-            Coding::Pictures { size, scale, interlaced, hdr, encoder, threads } => VideoJob {
+            Coding::Pictures { size, scale, interlaced, hdr, encoder, threads, shift: _ } => VideoJob {
                 input,
                 boundaries_us: (from..=until).map(|n| micros(grid.cut(n), grid.timescale)).collect(),
                 // Enough to see the key frame that ends the last segment, and to show what a film is longer than was told.
@@ -406,7 +408,7 @@ impl Run {
     /// Ticks by which composition offsets are shifted: the same for all runs of the rendition.
     fn shift(&self) -> u64 {
         match &self.target.coding {
-            Coding::Pictures { encoder, .. } => u64::from(encoder.reorder()) * u64::from(self.target.grid.frame),
+            Coding::Pictures { shift, .. } => *shift,
             Coding::Sound { .. } => 0,
         }
     }

@@ -29,7 +29,7 @@ const AAC_FRAME: u32 = 1024;
 const USUAL_RATE: f64 = 25.0;
 /// Pictures that may be decoded ahead where the parameter sets do not tell: the most that common encoders use.
 const USUAL_REORDER: u8 = 4;
-/// Matroska's times are whole milliseconds: two neighbours may be off by one each.
+/// Matroska's times are whole milliseconds: two neighbours may be off by one each. In ticks of 1/90000 s.
 const ROUNDING: u64 = 180;
 
 /// One track of a film in one form.
@@ -273,7 +273,8 @@ fn encoded_video(film: &Film, track: &Track, size: Size, identity: &str, worksho
     let encoder = Encoder::X264 { preset: "superfast", crf: 23, maxrate: bits.maxrate, bufsize: bits.bufsize, level };
     let upright = ladder::fit(&picture, ladder::Quality::Source, None);
     let scale = size != upright || picture.pixel_aspect.0 != picture.pixel_aspect.1 || picture.width % 2 + picture.height % 2 > 0;
-    let coding = Coding::Pictures { size, scale, interlaced: picture.interlaced, hdr: picture.hdr, encoder, threads: 0 };
+    let shift = held_back(&frames, encoder.reorder(), frame);
+    let coding = Coding::Pictures { size, scale, interlaced: picture.interlaced, hdr: picture.hdr, encoder, shift, threads: 0 };
     let target = Target { stream: track.stream, language: track.language.clone(), grid: grid(&cuts, frame), coding };
     let worker = EncodeWorker::new(film, target, identity, workshop);
     Rendition {
@@ -288,6 +289,14 @@ fn encoded_video(film: &Film, track: &Track, size: Size, identity: &str, worksho
         copy: None,
         make: Make::Encode(worker),
     }
+}
+
+/// How long `reorder` pictures in a row last at most, in ticks. `frames` are the times of all pictures in order, if they are known; else
+/// they stand `frame` apart, as far as times in milliseconds can tell.
+fn held_back(frames: &[i64], reorder: u32, frame: u32) -> u64 {
+    let stretches = frames.iter().zip(frames.iter().skip(reorder as usize));
+    let longest = stretches.map(|(first, last)| first.abs_diff(*last)).max();
+    longest.unwrap_or(u64::from(reorder) * u64::from(frame) + ROUNDING)
 }
 
 fn encoded_audio(film: &Film, track: &Track, identity: &str, workshop: &Arc<Workshop>) -> Rendition {
