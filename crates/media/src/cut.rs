@@ -69,6 +69,13 @@ impl Cuts {
         self.start(n.saturating_add(1))
     }
 
+    /// The same cuts, and more of them about two seconds apart up to `end`, where that is later.
+    pub fn lengthened(&self, end: i64) -> Self {
+        let step = ticks(ENCODED, self.timescale).max(1);
+        let more = (0_i64..1_000_000).map(|n| self.end.saturating_add(n.saturating_mul(step))).take_while(|start| *start < end);
+        Self::new(self.timescale, self.starts.iter().copied().chain(more), self.end.max(end))
+    }
+
     /// Start of segment `n` in seconds.
     pub fn start_seconds(&self, n: u32) -> f64 {
         self.start(n) as f64 / f64::from(self.timescale)
@@ -354,6 +361,13 @@ mod tests {
 
     fn starts(cuts: &Cuts) -> Vec<i64> {
         (0..cuts.count()).map(|n| cuts.start(n)).collect()
+    }
+
+    #[test]
+    fn sound_that_goes_on_behind_the_picture_is_cut_too() {
+        let cuts = Cuts::new(1000, [0, 2100], 4000);
+        assert_eq!(cuts.lengthened(3999), cuts);
+        assert_eq!(cuts.lengthened(9000).boundaries().collect::<Vec<_>>(), [0, 2100, 4000, 6000, 8000, 9000]);
     }
 
     #[test]

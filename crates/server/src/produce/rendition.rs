@@ -304,7 +304,11 @@ fn encoded_audio(film: &Film, track: &Track, identity: &str, workshop: &Arc<Work
         let timescale = if film.has_tables() { video.timescale } else { 90_000 };
         cut::encoded_video_cuts(film.copy.as_ref().ok().map(|copy| &copy.cuts), timescale, film.duration, &[])
     });
-    let cuts = cut::encoded_audio_cuts(&video.unwrap_or_else(|| Cuts::grid(cut::AAC_RATE, 2.0, film.duration)));
+    let video = video.unwrap_or_else(|| Cuts::grid(cut::AAC_RATE, 2.0, film.duration));
+    // A film's length is that of its picture; its sound may go on.
+    let sound_end = table(&film.index, track.stream).last().map(|sample| sample.pts.saturating_add(i64::from(sample.duration)));
+    let sound_end = sound_end.map_or(0, |end| cut::rescale(end, track.timescale, video.timescale));
+    let cuts = cut::encoded_audio_cuts(&video.lengthened(sound_end));
     let coding = Coding::Sound { channels: AAC_CHANNELS, bitrate: AAC_BITRATE };
     let target = Target { stream: track.stream, language: track.language.clone(), grid: grid(&cuts, AAC_FRAME), coding };
     let worker = EncodeWorker::new(film, target, identity, workshop);
