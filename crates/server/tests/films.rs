@@ -480,3 +480,249 @@ async fn converted_sound_longer_than_its_picture() {
     let film = by_ffmpeg("longer.mkv", &format!("{} {} {X264} -c:a ac3", picture("640x360", 12.0), sound(17.5)));
     judge_plain(&film, Copied, Converted).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn converted_sound_longer_than_its_picture_in_mp4() {
+    let film = by_ffmpeg("longer-ac3.mp4", &format!("{} {} {X264} -c:a ac3", picture("640x360", 12.0), sound(17.5)));
+    judge_plain(&film, Copied, Converted).await;
+}
+
+/// The film is found among text files and samples, whatever the index names; a named film is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_film_among_many_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let torrent = folder.path().join("A Film (2020)");
+    std::fs::create_dir_all(torrent.join("Sample")).expect("a folder");
+    std::fs::write(torrent.join("00 read me.txt"), "nothing\n".repeat(1 << 17)).expect("written");
+    std::fs::write(torrent.join("zz.nfo"), "nothing").expect("written");
+    std::fs::copy(usual(23.0), torrent.join("A Film.mp4")).expect("copied");
+    let sample = by_ffmpeg("silent.mp4", &format!("{} {X264}", picture("640x360", 12.0)));
+    std::fs::copy(sample, torrent.join("Sample/sample.mp4")).expect("copied");
+    let swarm = Swarm::seed(&torrent, SwarmOptions::default()).await;
+    let server = TestServer::open().await;
+    // The order of the files is the torrent's own.
+    let names = ["00 read me.txt", "zz.nfo", "A Film.mp4", "sample.mp4"];
+    let metainfo = std::fs::read(swarm.torrent_file()).expect("the torrent");
+    let place = |name: &str| metainfo.windows(name.len()).position(|window| window == name.as_bytes()).expect("the file");
+    let index = |name: &str| names.iter().filter(|other| place(other) < place(name)).count();
+    let chosen = index("A Film.mp4") as u64;
+    let text_files = ["00 read me.txt", "zz.nfo"].map(|name| json!({ "fileIndex": index(name) }));
+    let strange = [json!({}), json!({ "fileIndex": 99 }), json!({ "fileIndex": -1 }), json!({ "fileIndex": chosen })];
+    for options in text_files.into_iter().chain(strange) {
+        let status = server.play(&swarm.link(), options).await;
+        assert_eq!((status["title"].as_str(), status["fileIndex"].as_u64()), (Some("A Film.mp4"), Some(chosen)), "{status:#}");
+        assert_eq!(status["totalBytes"].as_u64(), std::fs::metadata(torrent.join("A Film.mp4")).ok().map(|film| film.len()));
+    }
+    let named = server.play(&swarm.link(), json!({ "fileIndex": index("sample.mp4") })).await;
+    assert_eq!(named["title"], "sample.mp4", "{named:#}");
+    let mut played = hls::open(&server, string(&named, "streamUrl")).await;
+    played.fetch_scattered(&server).await;
+}
+
+/// A copy and a conversion of one film: each ends alone, and the last one takes everything with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_streams_of_one_torrent() {
+    let film = usual(23.0);
+    let swarm = Swarm::seed(&film, SwarmOptions::default()).await;
+    let server = TestServer::open().await;
+    let copy = server.play(&swarm.link(), json!({})).await;
+    let small = server.play(&swarm.link(), json!({ "capabilities": { "maxHeight": 180 } })).await;
+    assert_eq!((string(&copy, "mode"), string(&small, "mode")), ("copy", "convert"));
+    let mut first = hls::open(&server, string(&copy, "streamUrl")).await;
+    let mut second = hls::open(&server, string(&small, "streamUrl")).await;
+    first.fetch_scattered(&server).await;
+    second.fetch_scattered(&server).await;
+    // The same sound, and every cut of the copy is one of the conversion.
+    assert_eq!(first.renditions[1].segments, second.renditions[1].segments);
+    let cuts = second.renditions[0].told();
+    for cut in first.renditions[0].told() {
+        assert!(cuts.iter().any(|other| (other - cut).abs() < EXACT), "{cut} is no cut of {cuts:?}");
+    }
+    server.stop(string(&copy, "streamId")).await;
+    assert_eq!(server.get(string(&copy, "streamUrl")).await.status, 404);
+    assert_eq!(server.status(string(&copy, "streamId")).await["status"], "stopped");
+    second.fetch_scattered(&server).await;
+    server.stop(string(&small, "streamId")).await;
+    assert_eq!(server.get(string(&small, "streamUrl")).await.status, 404);
+    let begun = std::time::Instant::now();
+    // What is left is the torrent engine's list of nothing.
+    while bytes_in(&server.cache_dir()) > 1_000 || !server.children().is_empty() {
+        assert!(
+            begun.elapsed().as_secs() < 20,
+            "left: {:?} {:?} {:?}",
+            server.children(),
+            files_in(&server.data_dir()),
+            files_in(&server.cache_dir())
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+fn files_in(folder: &Path) -> Vec<(std::path::PathBuf, u64)> {
+    let Ok(list) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut files = Vec::new();
+    for entry in list.flatten() {
+        match entry.metadata() {
+            Ok(about) if about.is_dir() => files.extend(files_in(&entry.path())),
+            Ok(about) => files.push((entry.path(), about.len())),
+            Err(_) => {}
+        }
+    }
+    files
+}
+
+fn bytes_in(folder: &Path) -> u64 {
+    files_in(folder).iter().map(|(_, len)| len).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_viewers_at_once() {
+    let swarm = Swarm::seed(usual(23.0), SwarmOptions::default()).await;
+    let server = std::sync::Arc::new(TestServer::open().await);
+    let idle = server.rss();
+    let status = server.play(&swarm.link(), json!({})).await;
+    let url = string(&status, "streamUrl").to_owned();
+    let viewers = (0..20).map(|viewer| {
+        let (server, url) = (server.clone(), url.clone());
+        tokio::spawn(async move {
+            let mut played = hls::open(&server, &url).await;
+            for rendition in &mut played.renditions {
+                let count = rendition.playlist.segments.len();
+                // Each begins elsewhere.
+                rendition.fetch(&server, (0..count).map(|n| (n + viewer) % count)).await;
+            }
+            played.renditions.into_iter().map(|one| (one.init, one.segments)).collect::<Vec<_>>()
+        })
+    });
+    let mut all = Vec::new();
+    for viewer in viewers.collect::<Vec<_>>() {
+        all.push(viewer.await.expect("a viewer"));
+    }
+    assert!(all.iter().all(|one| *one == all[0]));
+    let mib = |bytes: u64| bytes >> 20;
+    eprintln!("memory in MiB: idle {}, after 20 viewers {}, most {}", mib(idle), mib(server.rss()), mib(server.peak_rss()));
+}
+
+/// A film of about 8 MB over a line of 600 kB/s.
+async fn slow() -> (std::path::PathBuf, Swarm) {
+    let film =
+        by_ffmpeg("slow.mp4", &format!("{} {X264} -b:v 2600k -crf 1 -maxrate 2800k -bufsize 2800k {AAC} -movflags +faststart", both(24.0)));
+    let options = SwarmOptions { rate: Some(600_000), piece_len: 64 << 10, ..SwarmOptions::default() };
+    let swarm = Swarm::seed(&film, options).await;
+    (film, swarm)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn playing_while_it_downloads() {
+    let (film, swarm) = slow().await;
+    let server = TestServer::open().await;
+    let started = server.start(&swarm.link(), json!({})).await;
+    let id = string(&started, "streamId").to_owned();
+    let seen = std::sync::Mutex::new(vec![started]);
+    let ready = server
+        .until(&id, 60, "ready", |status| {
+            seen.lock().expect("the list").push(status.clone());
+            status["status"] == "ready"
+        })
+        .await;
+    let seen = seen.into_inner().expect("the list");
+    for pair in seen.windows(2) {
+        let progress = |status: &Value| status["progress"].as_u64().expect("progress");
+        assert!(progress(&pair[0]) <= progress(&pair[1]), "{:#}\n{:#}", pair[0], pair[1]);
+    }
+    for status in &seen {
+        assert!(!string(status, "message").is_empty() && !string(status, "messageKey").is_empty(), "{status:#}");
+        assert!(matches!(string(status, "status"), "downloading" | "ready"), "{status:#}");
+    }
+    assert_eq!((seen[0]["status"].as_str(), ready["progress"].as_u64()), (Some("downloading"), Some(100)));
+    let missing = |status: &Value| status["totalBytes"].as_u64().expect("a size") - status["downloadedBytes"].as_u64().expect("bytes");
+    let len = std::fs::metadata(&film).expect("the film").len();
+    assert_eq!(ready["totalBytes"].as_u64(), Some(len));
+    assert!(missing(&ready) > len / 3, "{ready:#}");
+
+    let played = hls::open(&server, string(&ready, "streamUrl")).await;
+    let pictures = &played.renditions[0];
+    // A seek, and its segment is sent while it comes: a copy in one piece would arrive all at once.
+    let far = pictures.told().iter().position(|start| *start > 19.0).expect("a segment at 80 %");
+    let url = format!("{}/{}", pictures.folder, pictures.playlist.segments[far].uri);
+    let mut answer = server.client().get(server.here(&url)).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let (mut arrivals, mut bytes) = (Vec::new(), 0);
+    while let Some(chunk) = answer.chunk().await.expect("a chunk") {
+        bytes += chunk.len();
+        arrivals.push((std::time::Instant::now(), bytes));
+    }
+    let after = server.status(&id).await;
+    assert!(missing(&after) > 0, "the seek was served only when everything was here");
+    let (first, last) = (arrivals[0], arrivals[arrivals.len() - 1]);
+    assert!(first.1 < bytes / 2, "{} of {bytes} bytes at once", first.1);
+    assert!(last.0 - first.0 > std::time::Duration::from_millis(100), "the whole segment came at once");
+
+    // A range of the original at another place, still before the end.
+    let direct = string(&ready, "directUrl").to_owned();
+    let from = len * 6 / 10;
+    let range = server.client().get(server.here(&direct)).header("range", format!("bytes={from}-{}", from + 999)).send().await;
+    let range = range.expect("an answer");
+    assert_eq!(range.status(), 206);
+    let whole = std::fs::read(&film).expect("the film");
+    assert_eq!(range.bytes().await.expect("bytes"), whole[from as usize..from as usize + 1000]);
+    let complete = server.until(&id, 60, "complete", |status| status["phase"] == "complete").await;
+    assert_eq!((missing(&complete), complete["progress"].as_u64()), (0, Some(100)));
+}
+
+/// The original file for players that want it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_original_file() {
+    let film = usual(23.0);
+    let swarm = Swarm::seed(&film, SwarmOptions::default()).await;
+    let server = TestServer::open().await;
+    let status = server.play(&swarm.link(), json!({ "method": "original" })).await;
+    let (url, whole) = (server.here(string(&status, "directUrl")), std::fs::read(&film).expect("the film"));
+    assert_eq!(status["streamUrl"], status["directUrl"]);
+    let len = whole.len();
+    let ask = async |headers: &[(&str, String)]| {
+        let mut request = server.client().get(&url);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let answer = request.send().await.expect("an answer");
+        let (code, headers) = (answer.status().as_u16(), answer.headers().clone());
+        (code, headers, answer.bytes().await.expect("a body"))
+    };
+    let head = server.client().head(&url).send().await.expect("an answer");
+    let header = |name: &str| head.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    assert_eq!((head.status().as_u16(), header("content-length"), header("accept-ranges")), (200, len.to_string(), "bytes".into()));
+    assert_eq!(header("content-type"), "video/mp4");
+    let etag = header("etag");
+    assert!(etag.starts_with('"') && etag.ends_with('"') && etag.len() > 2, "{etag}");
+    let (code, headers, body) = ask(&[]).await;
+    assert_eq!(
+        (code, headers["content-length"].to_str().ok(), headers["etag"].to_str().ok()),
+        (200, Some(&*len.to_string()), Some(&*etag))
+    );
+    assert!(body == whole);
+    let ranges = [("bytes=0-0", 0, 1), ("bytes=100-299", 100, 200), ("bytes=-500", len - 500, 500)];
+    let open = format!("bytes={}-", len - 7);
+    let past = format!("bytes={}-{}", len - 9, len + 100);
+    for (range, from, count) in ranges.into_iter().chain([(&*open, len - 7, 7), (&*past, len - 9, 9)]) {
+        for condition in [None, Some(etag.clone())] {
+            let mut asked = vec![("range", range.to_owned())];
+            asked.extend(condition.map(|etag| ("if-range", etag)));
+            let (code, headers, body) = ask(&asked).await;
+            let told = format!("bytes {from}-{}/{len}", from + count - 1);
+            assert_eq!((code, headers["content-range"].to_str().ok()), (206, Some(&*told)), "{range}");
+            assert!(body == whole[from..from + count], "{range}");
+        }
+    }
+    let (code, _, body) = ask(&[("range", "bytes=0-9".into()), ("if-range", "\"another\"".into())]).await;
+    assert_eq!((code, body.len()), (200, len));
+    let (code, headers, _) = ask(&[("range", format!("bytes={len}-"))]).await;
+    assert_eq!((code, headers["content-range"].to_str().ok()), (416, Some(&*format!("bytes */{len}"))));
+    let list = server.get(&format!("{}/play.m3u", url.split("/file/").next().expect("its folder"))).await;
+    assert_eq!((list.status, list.header("content-type")), (200, Some("audio/x-mpegurl")));
+    assert!(
+        list.text().starts_with("#EXTM3U\n#EXTINF:23,usual.mp4\n") && list.text().contains(string(&status, "directUrl")),
+        "{}",
+        list.text()
+    );
+}
