@@ -3,6 +3,7 @@
 //! Opening a film reads a few hundred kilobytes. From then on every playlist can be written, and any segment can be asked for.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use balcony_media::container::{Container, Damage, Index, Sparse, Stop, Track, matroska, mp4, tail};
@@ -66,6 +67,25 @@ pub enum OpenError {
 
 /// Reads the index of a film from as few bytes as its container allows.
 pub async fn read_index(source: &Source) -> Result<Tables, OpenError> {
+    tokio::select! {
+        tables = read_tables(source) => tables,
+        never = want_tail(source) => match never {},
+    }
+}
+
+/// Wants the film's last piece beside its first one, where the tables probably end with it: in Matroska the Cues do. It then comes
+/// before all the requests that a peer is given for what follows the beginning.
+async fn want_tail(source: &Source) -> Infallible {
+    let name = source.name().to_ascii_lowercase();
+    let (len, piece) = (source.len(), source.piece_len().unwrap_or(u64::MAX));
+    if [".mkv", ".webm"].iter().any(|end| name.ends_with(end)) && len > 2 * piece {
+        // Whoever reads the tables hears of an error; here it does not matter.
+        source.wait_available(len - 1..len).await.ok();
+    }
+    std::future::pending().await
+}
+
+async fn read_tables(source: &Source) -> Result<Tables, OpenError> {
     let mut known = Sparse::new(source.len());
     known.insert(0, read(source, 0, HEAD).await?);
     let parse = parser(&known)?;

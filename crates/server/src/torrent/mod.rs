@@ -47,7 +47,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The port that is announced when nothing listens: trackers do not work with none.
 const DEFAULT_PORT: u16 = 4240;
 /// Requests of 16 KiB that a peer may be asked for at once.
-const REQUEST_WINDOW: usize = 64;
+const REQUEST_WINDOW: usize = 32;
 
 /// What the torrent engine needs to know.
 #[derive(Debug, Clone)]
