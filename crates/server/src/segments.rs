@@ -13,15 +13,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
 use crate::source::{Source, SourceError};
 
 /// Segments of some minutes of film.
 const LEAST_ROOM: u64 = 64 << 20;
-/// Most bytes of one read while a segment is sent.
-const READ: u64 = 256 * 1024;
+/// Bytes that are read and sent in one go.
+const READ: u64 = 512 * 1024;
+/// The same for bytes that have to come first: what is here of them is not held back for long.
+const READ_MISSING: u64 = 128 * 1024;
 
 /// A stretch of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,20 @@ impl Part {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Film { len, .. } | Self::Own { len, .. } => *len,
+        }
+    }
+
+    /// At most `len` bytes of it, from `from` on.
+    fn stretch(&self, from: u64, len: u64) -> Self {
+        let len = self.len().saturating_sub(from).min(len);
+        match self {
+            Self::Bytes(bytes) => {
+                let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
+                let to = usize::try_from(len).map_or(bytes.len(), |len| from.saturating_add(len).min(bytes.len()));
+                Self::Bytes(bytes.slice(from..to))
+            }
+            Self::Film { offset, .. } => Self::Film { offset: offset + from, len },
+            Self::Own { offset, .. } => Self::Own { offset: offset + from, len },
         }
     }
 
@@ -202,16 +218,23 @@ pub struct SegmentReader {
     film: Source,
     at: usize,
     within: u64,
+    /// Read into again as soon as what was read before is sent.
+    buffer: BytesMut,
 }
 
 impl SegmentReader {
     /// A reader at the first byte.
     pub fn new(segment: Segment, film: Source) -> Self {
-        Self { segment, film, at: 0, within: 0 }
+        Self { segment, film, at: 0, within: 0, buffer: BytesMut::new() }
     }
 
     /// Skips bytes of a segment whose parts are all known.
-    pub fn skip(&mut self, mut bytes: u64) {
+    pub fn skip(&mut self, bytes: u64) {
+        self.pass(bytes);
+    }
+
+    /// Goes on by this many bytes, at most to the end of the last part.
+    fn pass(&mut self, mut bytes: u64) {
         let parts = lock(&self.segment.0.parts);
         while let Some(part) = parts.get(self.at) {
             let rest = part.len() - self.within;
@@ -226,39 +249,71 @@ impl SegmentReader {
     }
 
     /// The next bytes, `None` at the end. Cancelling loses nothing.
+    ///
+    /// What is on the disk comes in large pieces, read in one go however small the parts are; of what is still missing, the next part
+    /// comes as soon as it is here.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SegmentError> {
-        let Some(part) = self.segment.part(self.at).await? else {
+        let Some(next) = self.segment.part(self.at).await? else {
             return Ok(None);
         };
-        let take = (part.len() - self.within).min(READ);
-        let bytes = self.read(&part, take).await?;
-        self.within += bytes.len() as u64;
-        if self.within >= part.len() {
-            self.at += 1;
-            self.within = 0;
-        }
+        let present = self.present_parts();
+        let bytes = match (next, present.is_empty()) {
+            (Part::Film { offset, len }, true) => {
+                let take = (len - self.within).min(READ_MISSING);
+                self.film.read_at(offset + self.within, usize::try_from(take).unwrap_or(usize::MAX)).await?
+            }
+            _ => self.read_present(present).await?,
+        };
+        self.pass(bytes.len() as u64);
         Ok(Some(bytes))
     }
 
-    async fn read(&self, part: &Part, take: u64) -> Result<Bytes, SegmentError> {
-        let len = usize::try_from(take).unwrap_or(usize::MAX);
-        match part {
-            Part::Bytes(bytes) => {
-                let from = usize::try_from(self.within).unwrap_or(usize::MAX).min(bytes.len());
-                Ok(bytes.slice(from..(from + len).min(bytes.len())))
+    /// What comes next of the parts that can be read without waiting, up to the size of one read.
+    fn present_parts(&self) -> Vec<Part> {
+        let parts = lock(&self.segment.0.parts);
+        let (mut present, mut left, mut within) = (Vec::new(), READ, self.within);
+        for part in parts.iter().skip(self.at) {
+            let part = part.stretch(within, left);
+            within = 0;
+            let here = if let Part::Film { offset, len } = &part { self.film.available(*offset..offset + len) } else { true };
+            if left == 0 || !here {
+                break;
             }
-            Part::Film { offset, .. } => Ok(self.film.read_at(offset + self.within, len).await?),
-            Part::Own { offset, .. } => {
-                let (segment, at) = (self.segment.clone(), offset + self.within);
-                let read = tokio::task::spawn_blocking(move || {
-                    let file = segment.0.file.as_ref().ok_or(std::io::ErrorKind::NotFound)?;
-                    let mut bytes = vec![0; len];
-                    file.read_exact_at(&mut bytes, at)?;
-                    Ok::<_, std::io::Error>(Bytes::from(bytes))
-                });
-                read.await.map_err(|_| SegmentError::Cache(std::io::ErrorKind::Other))?.map_err(|error| SegmentError::Cache(error.kind()))
-            }
+            left -= part.len();
+            present.push(part);
         }
+        present
+    }
+
+    async fn read_present(&mut self, parts: Vec<Part>) -> Result<Bytes, SegmentError> {
+        if let [Part::Bytes(bytes)] = parts.as_slice() {
+            return Ok(bytes.clone());
+        }
+        let film = self.film.file()?;
+        let (segment, mut buffer) = (self.segment.clone(), std::mem::take(&mut self.buffer));
+        let read = tokio::task::spawn_blocking(move || {
+            buffer.reserve(usize::try_from(parts.iter().map(Part::len).sum::<u64>()).unwrap_or(0));
+            for part in &parts {
+                let (file, offset, len) = match part {
+                    Part::Bytes(bytes) => {
+                        buffer.extend_from_slice(bytes);
+                        continue;
+                    }
+                    Part::Film { offset, len } => (Some(&*film), *offset, *len),
+                    Part::Own { offset, len } => (segment.0.file.as_ref(), *offset, *len),
+                };
+                let from = buffer.len();
+                buffer.resize(from + usize::try_from(len).unwrap_or(0), 0);
+                let file = file.ok_or(std::io::ErrorKind::NotFound)?;
+                file.read_exact_at(buffer.get_mut(from..).unwrap_or_default(), offset)?;
+            }
+            Ok::<_, std::io::Error>(buffer)
+        });
+        let read = read.await.map_err(|_| SegmentError::Cache(std::io::ErrorKind::Other))?;
+        let mut buffer = read.map_err(|error| SegmentError::Cache(error.kind()))?;
+        let bytes = buffer.split().freeze();
+        self.buffer = buffer;
+        Ok(bytes)
     }
 }
 
@@ -455,3 +510,95 @@ fn remove_quietly(done: std::io::Result<()>) {
 
 /// How long a request waits for the first byte of a segment.
 pub const DEADLINE: Duration = Duration::from_secs(8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn film(bytes: &[u8]) -> (tempfile::NamedTempFile, Source) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), bytes).expect("written");
+        let source = Source::local(file.path()).expect("readable");
+        (file, source)
+    }
+
+    async fn whole(mut reader: SegmentReader) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(bytes) = reader.next().await.expect("readable") {
+            assert!(!bytes.is_empty());
+            all.extend_from_slice(&bytes);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn parts_of_all_kinds_are_sent_in_order_from_any_byte() {
+        let bytes: Vec<u8> = (0..2_000_000u32).map(|n| (n / 7) as u8).collect();
+        let (_kept, source) = film(&bytes);
+        let mut parts = vec![Part::Bytes(Bytes::from_static(b"head"))];
+        parts.extend((0..1000u64).map(|n| Part::Film { offset: n * 1999, len: 600 + n % 5 }));
+        parts.push(Part::Film { offset: 100, len: 1_500_000 });
+        let mut expected = b"head".to_vec();
+        for part in &parts {
+            if let Part::Film { offset, len } = part {
+                expected.extend_from_slice(&bytes[*offset as usize..(offset + len) as usize]);
+            }
+        }
+        for skip in [0, 1, 4, 5, 603, 604, 605, 300_000, 700_000, expected.len() as u64] {
+            let mut reader = SegmentReader::new(Segment::whole(parts.clone()), source.clone());
+            reader.skip(skip);
+            assert!(whole(reader).await == expected[skip as usize..], "from byte {skip}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_growing_segment_is_followed_and_its_failure_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = SegmentStore::open(&folder.path().join("s"), 1 << 20).expect("a store");
+        let (_kept, source) = film(b"");
+        let name: Arc<str> = "film-v".into();
+        let mut writer = store.create(&name, 3).expect("created");
+        let reader = SegmentReader::new(store.get(&name, 3).expect("begun"), source.clone());
+        let reading = tokio::spawn(whole(reader));
+        for chunk in [b"one".as_slice(), b"two", b"three"] {
+            writer.append(chunk).expect("written");
+            tokio::task::yield_now().await;
+        }
+        writer.finish();
+        assert_eq!(reading.await.expect("read"), b"onetwothree");
+        assert_eq!(store.bytes(), 11);
+
+        let mut writer = store.create(&name, 4).expect("created");
+        writer.append(b"half").expect("written");
+        let mut reader = SegmentReader::new(store.get(&name, 4).expect("begun"), source);
+        drop(writer);
+        assert_eq!(reader.next().await.expect("what was there"), Some(Bytes::from_static(b"half")));
+        assert!(reader.next().await.is_err());
+        assert!(!store.has(&name, 4));
+        assert_eq!(store.bytes(), 11);
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_the_budget_holds() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = SegmentStore::open(&folder.path().join("s"), 1000).expect("a store");
+        let name: Arc<str> = "film-v".into();
+        let make = |n: u32| {
+            let mut writer = store.create(&name, n).expect("created");
+            writer.append(&[0; 300]).expect("written");
+            writer.finish();
+            assert!(store.bytes() <= 1000);
+        };
+        (0..3).for_each(make);
+        assert!(store.get(&name, 0).is_some());
+        make(3);
+        let kept: Vec<bool> = (0..4).map(|n| store.has(&name, n)).collect();
+        assert_eq!(kept, [true, false, true, true]);
+        let on_disk = std::fs::read_dir(folder.path().join("s/film-v")).expect("a folder").count();
+        assert_eq!(on_disk, 3);
+        store.share_with(u64::MAX);
+        assert!(store.bytes() <= 1000, "a little is always left to go on playing");
+        store.remove(&name);
+        assert_eq!(store.bytes(), 0);
+    }
+}

@@ -161,14 +161,19 @@ impl Source {
         if end > self.len() { Err(SourceError::PastEnd) } else { Ok(end) }
     }
 
+    /// The file on the disk, to read what is [`available`](Self::available) of it in one's own way.
+    pub(crate) fn file(&self) -> Result<Arc<File>, SourceError> {
+        match &*self.0 {
+            Behind::Local { file, .. } => Ok(file.clone()),
+            Behind::Torrent(film) => film.open(),
+        }
+    }
+
     async fn read_present(&self, offset: u64, len: usize) -> Result<Bytes, SourceError> {
         if len == 0 {
             return Ok(Bytes::new());
         }
-        let file = match &*self.0 {
-            Behind::Local { file, .. } => file.clone(),
-            Behind::Torrent(film) => film.open()?,
-        };
+        let file = self.file()?;
         let read = tokio::task::spawn_blocking(move || {
             let mut buffer = vec![0; len];
             read_exact_at(&file, offset, &mut buffer).map(|()| buffer)
