@@ -114,19 +114,41 @@ async fn judge(case: Case<'_>) {
     assert_eq!(picture.is_empty(), case.picture == Absent);
     assert_eq!(sounds.is_empty(), case.sound == Absent);
     judge_playlists(&played, &folder.path().join("first")).await;
-    let on_grid = ["avi", "ts", "bare.mp4"].iter().any(|ending| text(case.film).ends_with(ending));
-    if let Some(picture) = picture.first() {
-        judge_joins(picture, on_grid, if case.picture == Copied { EXACT } else { original.frame() + ROUNDED });
-        judge_times(picture, &picture.write(folder.path()), &original.pictures, case.picture, original.frame()).await;
-    }
-    if let Some(sound) = sounds.first() {
-        let frame = 1024.0 / f64::from(hls::track_of(&sound.init).sample_rate);
-        judge_joins(sound, on_grid, if case.sound == Copied { EXACT.max(case.interleave) } else { frame + ROUNDED });
-        judge_times(sound, &sound.write(folder.path()), &original.sounds, case.sound, frame).await;
+    for rendition in &played.renditions {
+        judge_rendition(&case, rendition, &original, folder.path()).await;
     }
     judge_decoding(&case, &url, &original).await;
-    judge_sameness(&case, &mut server, &swarm, &url, &played).await;
+    judge_sameness(&case, &server, &swarm, &url, &played).await;
+    for (rendition, again) in played.renditions.iter().zip(&after_restart(&case, &mut server, &url, &played).await) {
+        judge_mixture(&case, rendition, again, &original, folder.path()).await;
+    }
     assert_eq!(server.end().and_then(|status| status.code()), Some(0));
+}
+
+/// One rendition: its joins, its times and, of a copy, its bytes.
+async fn judge_rendition(case: &Case<'_>, rendition: &Rendition, original: &Original, folder: &Path) {
+    let on_grid = ["avi", "ts", "bare.mp4"].iter().any(|ending| text(case.film).ends_with(ending));
+    let whole = rendition.write(folder);
+    if rendition.name.starts_with('v') {
+        judge_joins(rendition, on_grid, if case.picture == Copied { EXACT } else { original.frame() + ROUNDED });
+        judge_times(rendition, &whole, &original.pictures, case.picture, original.frame()).await;
+    } else {
+        let frame = 1024.0 / f64::from(hls::track_of(&rendition.init).sample_rate);
+        judge_joins(rendition, on_grid, if case.sound == Copied { EXACT.max(case.interleave) } else { frame + ROUNDED });
+        judge_times(rendition, &whole, &original.sounds, case.sound, frame).await;
+    }
+}
+
+/// Every second segment from one life of the server, the others from the next one: no production made both neighbours.
+async fn judge_mixture(case: &Case<'_>, first: &Rendition, second: &Rendition, original: &Original, folder: &Path) {
+    assert_eq!(first.init, second.init, "{}: init segments of two lives", first.name);
+    let pairs = first.segments.iter().zip(&second.segments).enumerate();
+    let segments = pairs.map(|(n, (first, second))| if n % 2 == 0 { first } else { second }.clone()).collect();
+    let mixture = Rendition { segments, ..first.clone() };
+    judge_rendition(case, &mixture, original, folder).await;
+    let mixed = hls::decode(text(&mixture.write(folder)), "0").await;
+    let plain = hls::decode(text(&first.write(folder)), "0").await;
+    assert_eq!((mixed.complaints, mixed.frames.len()), (plain.complaints, plain.frames.len()), "{}", first.name);
 }
 
 /// Playlists are true: one target duration, no segment longer, rates bounded, codecs and sizes those of the init segments.
@@ -283,8 +305,8 @@ async fn judge_pictures(url: &str, film: &str) {
     }
 }
 
-/// Another viewer gets the same bytes of a copy in another order, and so does one after a `kill -9` and a restart.
-async fn judge_sameness(case: &Case<'_>, server: &mut TestServer, swarm: &Swarm, url: &str, played: &Hls) {
+/// Another viewer gets the same bytes of a copy in another order.
+async fn judge_sameness(case: &Case<'_>, server: &TestServer, swarm: &Swarm, url: &str, played: &Hls) {
     let copied = |one: &Rendition| if one.name.starts_with('v') { case.picture == Copied } else { case.sound == Copied };
     let mut options = case.options.clone();
     options["method"] = json!("hls");
@@ -298,17 +320,20 @@ async fn judge_sameness(case: &Case<'_>, server: &mut TestServer, swarm: &Swarm,
             assert!(theirs.segment(server, n).await == mine.segments[n], "{} {n} for another viewer", mine.name);
         }
     }
+}
+
+/// What the same address gives after a `kill -9` and a restart, fetched from the end on; a copy is the same byte for byte.
+async fn after_restart(case: &Case<'_>, server: &mut TestServer, url: &str, played: &Hls) -> Vec<Rendition> {
     server.kill_9();
     server.restart().await;
-    server.until_ready(string(&second, "streamId")).await;
-    let again = hls::open(server, url).await;
-    for (mine, theirs) in played.renditions.iter().zip(&again.renditions) {
+    let mut again = hls::open(server, url).await;
+    for (mine, theirs) in played.renditions.iter().zip(&mut again.renditions) {
         assert_eq!(mine.playlist, theirs.playlist);
-        for n in (0..mine.segments.len()).rev() {
-            let bytes = theirs.segment(server, n).await;
-            assert!(!copied(mine) || bytes == mine.segments[n], "{} {n} after a restart", mine.name);
-        }
+        theirs.fetch(server, (0..mine.segments.len()).rev()).await;
+        let copied = if mine.name.starts_with('v') { case.picture == Copied } else { case.sound == Copied };
+        assert!(!copied || mine.segments == theirs.segments, "{} after a restart", mine.name);
     }
+    again.renditions
 }
 
 /// A film that is judged as it is asked for without options.

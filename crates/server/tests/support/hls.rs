@@ -19,6 +19,7 @@ pub(crate) struct Hls {
 }
 
 /// One media playlist and, after [`Rendition::fetch`], its segments.
+#[derive(Clone)]
 pub(crate) struct Rendition {
     pub(crate) name: String,
     pub(crate) folder: String,
