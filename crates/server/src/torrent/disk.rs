@@ -28,6 +28,8 @@ use crate::source::{SourceError, read_exact_at};
 const LOOK_AT_SPACE_EVERY: u64 = 32 << 20;
 /// Name of the record of verified pieces in a torrent's folder.
 const RECORD: &str = "verified.json";
+/// Name of the journal of the pieces that came since the record: the start of the machine that wrote it, and one bit per piece.
+const JOURNAL: &str = "verified.bits";
 /// A file that was changed so long after the record was written was changed by somebody else.
 const RECORD_GRACE: Duration = Duration::from_secs(30);
 
@@ -53,6 +55,8 @@ pub(super) struct Disk {
     /// Counts everything that a waiting reader must look at.
     changes: watch::Sender<u64>,
     fault: Mutex<Option<SourceError>>,
+    journal: Mutex<Option<File>>,
+    boot: String,
     reserve: u64,
     unlooked: AtomicU64,
 }
@@ -88,6 +92,8 @@ impl Disk {
             settled: AtomicBool::new(false),
             changes: watch::Sender::new(0),
             fault: Mutex::new(None),
+            journal: Mutex::new(None),
+            boot: boot_id(),
             reserve,
             unlooked: AtomicU64::new(LOOK_AT_SPACE_EVERY),
         })
@@ -193,7 +199,35 @@ impl Disk {
             }
         }
         self.settled.store(true, Ordering::Release);
+        if first_time {
+            self.begin_journal();
+        }
         self.changed();
+    }
+
+    /// The record is written once a second; a piece that came since would be fetched again after a crash without the journal.
+    fn begin_journal(&self) {
+        let begun = [self.boot.as_bytes(), &self.bits()].concat();
+        let file = OpenOptions::new().create(true).truncate(true).write(true).open(self.folder.join(JOURNAL));
+        let file = file.and_then(|file| write_all_at(&file, 0, &begun).map(|()| file));
+        *self.journal.lock().unwrap_or_else(PoisonError::into_inner) = file.ok();
+    }
+
+    /// Notes a piece that came. A journal that cannot be written costs a piece after a crash, and nothing else.
+    fn note(&self, piece: u64) {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let byte = usize::try_from(piece / 8).ok().and_then(|index| self.verified.get(index));
+        let Some((file, byte)) = journal.as_ref().zip(byte) else { return };
+        if write_all_at(file, self.boot.len() as u64 + piece / 8, &[byte.load(Ordering::Acquire)]).is_err() {
+            *journal = None;
+        }
+    }
+
+    /// What the journal adds to the record: nothing where another start of the machine wrote it.
+    fn noted(&self) -> Vec<u8> {
+        let journal = std::fs::read(self.folder.join(JOURNAL)).unwrap_or_default();
+        let bits = journal.strip_prefix(self.boot.as_bytes()).filter(|bits| bits.len() == self.verified.len());
+        bits.map(<[u8]>::to_vec).unwrap_or_default()
     }
 
     /// The file behind a slot, made when it is not there.
@@ -260,7 +294,11 @@ impl Disk {
         let record: Record = serde_json::from_slice(&text).ok()?;
         let bits = BASE64.decode(record.verified.as_bytes()).ok()?;
         let same = u64::from(record.pieces) == self.total.div_ceil(self.piece_len) && bits.len() == self.verified.len();
-        (same && (record.synced || record.boot == boot_id()) && self.untouched_since(record.written)).then_some(bits)
+        if !same || !(record.synced || record.boot == self.boot) || !self.untouched_since(record.written) {
+            return None;
+        }
+        let noted = self.noted().into_iter().chain(std::iter::repeat(0));
+        Some(bits.iter().zip(noted).map(|(recorded, noted)| recorded | noted).collect())
     }
 
     fn untouched_since(&self, written: u64) -> bool {
@@ -283,7 +321,7 @@ impl Disk {
         let record = Record {
             pieces: u32::try_from(self.total.div_ceil(self.piece_len)).unwrap_or(u32::MAX),
             verified: BASE64.encode(&bits),
-            boot: boot_id(),
+            boot: self.boot.clone(),
             synced: sync,
             written: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
@@ -394,6 +432,7 @@ impl TorrentStorage for DiskStorage {
 
     fn on_piece_completed(&self, piece: librqbit_core::lengths::ValidPieceIndex) -> anyhow::Result<()> {
         self.disk.set_verified(u64::from(piece.get()));
+        self.disk.note(u64::from(piece.get()));
         self.disk.changed();
         Ok(())
     }

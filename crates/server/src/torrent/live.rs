@@ -8,6 +8,7 @@ use std::io::SeekFrom;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub(super) session: Arc<Session>,
     pub(super) api: Api,
     pub(super) count: ReaderCount,
+    /// librqbit's own numbers are given twice when torrents are added at the same time, and the second torrent puts the first one out.
+    pub(super) next_id: AtomicUsize,
     pub(super) request_window: usize,
     pub(super) rendezvous: String,
     pub(super) reserve: u64,
@@ -385,6 +388,7 @@ impl Inner {
             output_folder: Some(self.disk.folder().to_string_lossy().into_owned()),
             peer_opts: Some(PeerConnectionOptions { max_request_window: Some(request_window), ..Default::default() }),
             initial_peers: Some(self.book.all()),
+            preferred_id: Some(self.shared.next_id.fetch_add(1, Ordering::Relaxed)),
             storage_factory: Some(DiskFactory(self.disk.clone()).boxed()),
             trackers: Some(vec![self.shared.rendezvous.clone()]),
             ..Default::default()

@@ -221,6 +221,7 @@ impl Torrents {
             api: Api::new(session.clone(), None),
             session,
             count: Default::default(),
+            next_id: Default::default(),
             request_window: config.request_window,
             rendezvous: format!("udp://{meet_at}"),
             reserve: config.reserve_bytes,
@@ -301,11 +302,14 @@ impl Torrents {
             None => {}
         }
         let folders = Folders(&self.0.config.data_dir);
-        let paths = (folders.torrent(info_hash), folders.metainfo_of(info_hash), folders.session().join(format!("{info_hash}.bitv")));
+        let folder = folders.torrent(info_hash);
+        let of_session = |ending: &str| folders.session().join(format!("{info_hash}.{ending}"));
+        let files = [folders.metainfo_of(info_hash), of_session("bitv"), of_session("torrent")];
         let removed = tokio::task::spawn_blocking(move || {
-            let _ = std::fs::remove_file(&paths.1);
-            let _ = std::fs::remove_file(&paths.2);
-            match std::fs::remove_dir_all(&paths.0) {
+            for file in files {
+                let _ = std::fs::remove_file(file);
+            }
+            match std::fs::remove_dir_all(folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             }
@@ -324,12 +328,15 @@ impl Torrents {
     pub fn sweep(&self, keep: &[InfoHash]) {
         let folders = Folders(&self.0.config.data_dir);
         let kept: Vec<String> = keep.iter().map(InfoHash::to_string).collect();
-        for (folder, is_dir) in [(folders.torrents(), true), (folders.metainfo(), false)] {
+        for (folder, is_dir) in [(folders.torrents(), true), (folders.metainfo(), false), (folders.session(), false)] {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-                let known = stem.parse::<InfoHash>().is_ok_and(|hash| self.0.table().contains_key(&hash));
-                if !known && !kept.contains(&stem) {
+                let hash = stem.parse::<InfoHash>().ok();
+                let known = hash.is_some_and(|hash| self.0.table().contains_key(&hash));
+                // The session's folder holds more than what belongs to a torrent.
+                let of_nobody = hash.is_none() && path.parent() == Some(&folders.session());
+                if !known && !of_nobody && !kept.contains(&stem) {
                     let removed = if is_dir { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
                     if let Err(error) = removed {
                         warn!(%error, path = %path.display(), "what an earlier run left behind could not be removed");
