@@ -160,6 +160,15 @@ impl RunError {
     const fn is_the_childs(&self) -> bool {
         matches!(self, Self::Hung | Self::Died { .. } | Self::Rubbish(_))
     }
+
+    /// The same without what only the log should hold: what ffmpeg said, and where it lies.
+    pub fn in_short(&self) -> String {
+        match self {
+            Self::Died { status, .. } => format!("ffmpeg ended with {status}"),
+            Self::Start(error) => format!("ffmpeg could not be started: {}", error.kind()),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl From<Endless> for RunError {
@@ -330,10 +339,16 @@ impl Run {
             return Err(error.into());
         }
         if !ended.status.success() {
-            return Err(RunError::Died { status: ended.status.to_string(), stderr: ended.stderr });
+            // The film's address is nobody's business.
+            let stderr = ended.stderr.replace(&lease.url(), "the film");
+            return Err(RunError::Died { status: ended.status.to_string(), stderr });
         }
         if !go.begun() && self.may_seek_earlier(from) {
             return Ok(Went::Late);
+        }
+        // Behind a film's end nothing is right; at its beginning it is not.
+        if from == 0 && self.init.is_none() {
+            return Err(RunError::Rubbish("nothing at all".into()));
         }
         go.finish();
         let handed = self.hand_on_all(go).await;
@@ -467,22 +482,26 @@ impl Run {
 /// The next bytes of the pipe, none at its end. A child that is waiting for the film is given all the time it needs.
 async fn watched(pipe: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, lease: &Lease, patience: Patience) -> Result<Bytes, RunError> {
     buffer.reserve(READ);
-    let began = Instant::now();
-    let mut alarm = began + patience.still;
-    let mut waited = began;
+    tokio::select! {
+        biased;
+        read = pipe.read_buf(buffer) => read.map(|_| buffer.split().freeze()).map_err(RunError::Start),
+        () = until_hung(lease, patience) => Err(RunError::Hung),
+    }
+}
+
+/// Ends when a child counts as hung that says nothing from now on.
+pub(super) async fn until_hung(lease: &Lease, patience: Patience) {
+    let mut waited = Instant::now();
+    let mut alarm = waited + patience.still.min(patience.fruitless);
     loop {
-        tokio::select! {
-            biased;
-            read = pipe.read_buf(buffer) => return read.map(|_| buffer.split().freeze()).map_err(RunError::Start),
-            () = tokio::time::sleep_until(alarm.into()) => {}
-        }
+        tokio::time::sleep_until(alarm.into()).await;
         let now = Instant::now();
         if lease.waiting_since().is_some() {
             waited = now;
         }
         let due = (waited.max(lease.flowed_at()) + patience.still).min(waited + patience.fruitless);
         if due <= now {
-            return Err(RunError::Hung);
+            return;
         }
         alarm = due;
     }

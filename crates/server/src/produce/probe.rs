@@ -12,8 +12,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 
-use super::encode::Tools;
-use crate::cage::Limits;
+use super::encode::{Tools, until_hung};
+use crate::cage::{EXIT_UNCAGED, Limits};
 use crate::source::{Source, SourceError};
 use crate::spawner::Child;
 
@@ -40,7 +40,7 @@ pub struct Probed {
 /// Why a file could not be probed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// It was not done in time.
+    /// It was not done in time, or hung.
     #[error("the file could not be looked at in time")]
     Late,
     /// ffprobe ended with an error: as a rule, this is no film.
@@ -62,16 +62,29 @@ pub enum ProbeError {
     Start(#[from] io::Error),
 }
 
+impl ProbeError {
+    /// The same without the film's address, which is nobody's business.
+    fn without(self, url: &str) -> Self {
+        match self {
+            Self::Refused { status, stderr } => Self::Refused { status, stderr: stderr.replace(url, "the film") },
+            other => other,
+        }
+    }
+}
+
 /// Looks at a file. After `deadline` the child is killed and the answer is [`ProbeError::Late`].
 pub async fn probe(tools: &Tools, source: Source, deadline: Duration) -> Result<Probed, ProbeError> {
     let lease = tools.loopback.lease(source)?;
     let args = ProbeJob { url: lease.url() }.args();
     let mut child = tools.spawner.spawn(Limits::PROBE, &tools.ffprobe, &args).await?;
-    let told = tokio::time::timeout(deadline, listen(&mut child)).await;
+    let told = tokio::select! {
+        told = tokio::time::timeout(deadline, listen(&mut child)) => told.unwrap_or(Err(ProbeError::Late)),
+        () = until_hung(&lease, tools.patience) => Err(ProbeError::Late),
+    };
     if let Some(error) = lease.error() {
         return Err(error.into());
     }
-    let json = told.map_err(|_| ProbeError::Late)??;
+    let json = told.map_err(|error| error.without(&lease.url()))?;
     read(&json).ok_or(ProbeError::Unreadable)
 }
 
@@ -83,6 +96,9 @@ async fn listen(child: &mut Child) -> Result<Vec<u8>, ProbeError> {
         return Err(ProbeError::Unreadable);
     }
     let ended = child.wait().await?;
+    if ended.status.code() == Some(EXIT_UNCAGED) {
+        return Err(ProbeError::Start(io::Error::other(ended.stderr)));
+    }
     if ended.status.success() { Ok(json) } else { Err(ProbeError::Refused { status: ended.status.to_string(), stderr: ended.stderr }) }
 }
 

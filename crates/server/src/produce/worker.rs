@@ -255,7 +255,7 @@ impl From<MakeError> for SegmentError {
     fn from(error: MakeError) -> Self {
         match error {
             MakeError::Run(RunError::Source(error)) => Self::Source(error),
-            MakeError::Run(error) => Self::Failed(error.to_string()),
+            MakeError::Run(error) => Self::Failed(error.in_short()),
             MakeError::Cache(error) => Self::Cache(error.kind()),
         }
     }
