@@ -126,8 +126,9 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
         App { config: config.clone(), health: health.clone(), store, ticket_key, tasks: behind.clone(), streams, samples: Arc::default() };
     listener::serve(tcp, http::open(door, app.clone()), &doors, listener::plain);
 
-    announce(&mut data, http)?;
+    // Before it is announced: whoever reads the line may ask at once.
     health.set_ready(true);
+    announce(&mut data, http)?;
     listening(http);
     tokio::select! {
         shown = show_sample(&app, http) => {
@@ -140,8 +141,9 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     health.set_ready(false);
     tracing::info!("stopping");
     doors.end(REQUESTS_END).await;
-    torrents.close().await;
+    // Streams first: to them, torrents that are closed have failed, and that would be written down.
     behind.end(TASKS_END).await;
+    torrents.close().await;
     tasks.end(TASKS_END).await;
     tracing::info!("stopped");
     drop(data);

@@ -164,13 +164,19 @@ async fn of_rendition(
         let init = tokio::time::timeout_at(deadline, made.init()).await.map_err(|_| late())?.map_err(problem)?;
         return Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, FOREVER)], init).into_response());
     }
-    let number = name.strip_suffix(".m4s").and_then(|n| n.parse::<u32>().ok()).ok_or_else(Problem::not_found)?;
+    let number = name.strip_suffix(".m4s").and_then(segment_number).ok_or_else(Problem::not_found)?;
     if let (Some(byte), true) = (made.byte(number), made.resolution.is_some() || presentation.video.is_none()) {
         stream.play_at(&presentation, number, byte).await;
     }
     let segment = tokio::time::timeout_at(deadline, made.segment(number)).await.map_err(|_| late())?.map_err(problem)?;
     let segment = segment.ok_or_else(Problem::not_found)?;
     send(&presentation, segment, kind, &method, &headers, deadline).await
+}
+
+/// A segment's number as playlists write it: each has one address.
+fn segment_number(text: &str) -> Option<u32> {
+    let leads = text.starts_with(['+', '0']) && text != "0";
+    text.parse().ok().filter(|_| !leads)
 }
 
 /// Sends a segment, as it grows if need be. Its first bytes have to be there by the deadline.

@@ -16,7 +16,7 @@ use super::auth::Caller;
 use super::base::Base;
 use super::problem::{Code, Json, Path, Problem, quote};
 use crate::app::App;
-use crate::stream::state::{Event, State as Life};
+use crate::stream::state::Event;
 use crate::stream::view::StreamView;
 use crate::stream::{Method, Options, Stream, Streams};
 
@@ -44,7 +44,8 @@ pub struct StartRequest {
     quality: Option<String>,
     /// The file to play; where it names no film, the largest film is chosen.
     #[serde(default)]
-    file_index: Option<i64>,
+    #[schema(value_type = Option<u64>)]
+    file_index: Option<serde_json::Value>,
     /// What the client plays. Without it 8-bit H.264 and AAC are assumed.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
@@ -100,7 +101,7 @@ fn options(request: &StartRequest) -> Result<Options, Problem> {
     if let Some(track) = request.burn.as_deref().filter(|track| !track.is_empty()) {
         return Err(invalid("The subtitle track", track, "a stream without burnt-in subtitles"));
     }
-    let file_index = request.file_index.and_then(|index| usize::try_from(index).ok());
+    let file_index = request.file_index.as_ref().and_then(serde_json::Value::as_u64).and_then(|index| usize::try_from(index).ok());
     Ok(Options { quality, file_index, capabilities: request.capabilities.clone().unwrap_or_default(), method })
 }
 
@@ -175,11 +176,9 @@ pub struct Stopped {
 #[utoipa::path(delete, path = "/api/stream/{streamId}", tag = "streams", params(("streamId" = String, Path)), responses((status = 200, body = Stopped)))]
 async fn stop(State(streams): State<Arc<Streams>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Stopped>, Problem> {
     let stream = find(&streams, &caller, &id)?;
-    let mut changes = stream.changes();
     stream.tell(Event::Stop);
-    let ended = changes.wait_for(|seen| matches!(seen.state, Life::Stopped | Life::Expired));
-    // The stream's own task does the work; an answer that it is stopped is true as soon as it says so.
-    if tokio::time::timeout(std::time::Duration::from_secs(10), ended).await.is_err() {
+    // The stream's own task does the work; what is said to be released is gone.
+    if tokio::time::timeout(std::time::Duration::from_secs(10), stream.released()).await.is_err() {
         tracing::warn!(stream = %stream.id, "a stop takes long");
     }
     Ok(Json(Stopped { stream_id: id, status: "stopped", message: "Stream resources released" }))

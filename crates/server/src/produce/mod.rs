@@ -46,9 +46,9 @@ impl Workshop {
     }
 
     /// Ends everything that runs for a film and deletes what was made of it.
-    pub fn forget(&self, film: &Film) {
-        self.films().remove(&(film.info_hash, film.file));
-        for rendition in film.renditions() {
+    pub fn forget(&self, info_hash: InfoHash, file: usize) {
+        let film = self.films().remove(&(info_hash, file));
+        for rendition in film.iter().flat_map(|film| film.renditions()) {
             rendition.stop();
         }
     }

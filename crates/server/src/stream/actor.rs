@@ -100,6 +100,15 @@ enum Answer {
     Found(u32, Found),
 }
 
+impl Answer {
+    /// For which piece of work it is. One of an older epoch belongs to a life that is over: what it brings is dropped.
+    const fn epoch(&self) -> u32 {
+        match self {
+            Self::Torrent(epoch, ..) | Self::Presentation(epoch, _) | Self::First(epoch, _) | Self::Found(epoch, _) => *epoch,
+        }
+    }
+}
+
 impl Actor {
     /// For a stream that was just born or brought back.
     pub fn new(streams: Arc<Streams>, stream: Arc<Stream>, expires_at: Timestamp) -> Self {
@@ -128,7 +137,7 @@ impl Actor {
             let pause = if matches!(life.state, State::Ready { .. }) || life.state.is_over() { LOOK_READY } else { LOOK };
             let event = tokio::select! {
                 event = inbox.recv() => event,
-                answer = self.answers.1.recv() => answer.and_then(|answer| self.take(answer)),
+                answer = self.answers.1.recv() => answer.filter(|answer| answer.epoch() == life.epoch).and_then(|answer| self.take(answer)),
                 () = tokio::time::sleep(pause) => self.look(&life.state),
             };
             if let Some(event) = event {
@@ -160,6 +169,9 @@ impl Actor {
         for effect in effects {
             self.carry_out(effect).await;
         }
+        if matches!(life.state, State::Stopped | State::Expired) {
+            self.stream.released.send_replace(true);
+        }
         life
     }
 
@@ -168,7 +180,13 @@ impl Actor {
             Effect::FindMetadata(epoch) => self.find_metadata(epoch),
             Effect::OpenFilm(epoch) => self.open_film(epoch),
             Effect::MakeFirstSegments(epoch) => self.make_first_segments(epoch),
-            Effect::EndWork => self.work = None,
+            Effect::EndWork => {
+                if let Some(work) = self.work.take() {
+                    work.abort();
+                    // Gone before anything is released: else it could still share a film that nobody would forget.
+                    work.await.ok();
+                }
+            }
             // Turns are given at once; there is nothing to give back.
             Effect::LeaveQueue => {}
             Effect::Release => self.release(),
@@ -348,7 +366,9 @@ impl Actor {
         };
         let speed = stats.as_ref().map_or(0, |stats| stats.download_speed);
         let starved = stats.as_ref().is_some_and(|stats| stats.downloaded < stats.total && stats.download_speed == 0);
-        let moving = Moving { seconds: self.since.elapsed().as_secs(), peers, speed, starved, first: self.first_bytes() };
+        let ready = matches!(state, State::Ready { .. });
+        let since = if ready { self.came.1 } else { self.since };
+        let moving = Moving { seconds: since.elapsed().as_secs(), peers, speed, starved, first: self.first_bytes() };
         let words = view::words(state, &moving);
         self.stream.seen.send_if_modified(|seen| {
             let mut next = seen.clone();
@@ -401,11 +421,13 @@ impl Actor {
         self.first.clear();
         *super::lock(&self.stream.playhead) = None;
         self.stream.source.send_replace(None);
-        let presentation = self.stream.presentation.send_replace(None);
-        let file = self.stream.seen.borrow().view.file_index;
-        let (_, film_needed) = self.streams.others_need(&self.stream.id, &self.stream.magnet, file);
-        if let Some(presentation) = presentation.filter(|_| !film_needed) {
-            self.streams.ground.workshop.forget(&presentation.film);
+        self.stream.presentation.send_replace(None);
+        let Some(file) = self.stream.seen.borrow().view.file_index else { return };
+        let (_, film_needed) = self.streams.others_need(&self.stream.id, &self.stream.magnet, Some(file));
+        if !film_needed {
+            self.streams.ground.workshop.forget(self.stream.magnet.info_hash, file);
+            // A stream that has failed keeps its bytes, but nothing more is fetched for it.
+            self.torrent.iter().for_each(|torrent| torrent.release(file));
         }
     }
 
@@ -497,13 +519,24 @@ fn url_name(name: &str) -> String {
 
 /// A film whose container has no index of ours, as ffprobe sees it.
 async fn film_from_probe(workshop: &Workshop, info_hash: InfoHash, file: usize, source: Source) -> Result<Film, Failure> {
-    let probed = probe::probe(&workshop.tools, source.clone(), PROBE_WAIT).await.map_err(|error| match error {
-        ProbeError::Source(error) => source_failure(&error),
-        other => Failure::new(FailureCode::NotPlayable, format!("The file cannot be read as a film ({other}); choose another one.")),
-    })?;
+    let probed = probe::probe(&workshop.tools, source.clone(), PROBE_WAIT).await.map_err(probe_failure)?;
     let end_byte = source.len();
     let index = Index { container: Container::Other, duration: probed.duration, tracks: probed.tracks, first_byte: 0, end_byte };
     Ok(Film::new(info_hash, file, source, Tables { index, fragments: None }, probed.start_us))
+}
+
+fn probe_failure(error: ProbeError) -> Failure {
+    tracing::info!(%error, "a file could not be looked at");
+    match error {
+        ProbeError::Source(error) => source_failure(&error),
+        ProbeError::Refused { .. } | ProbeError::Unreadable => {
+            Failure::new(FailureCode::NotPlayable, "The file cannot be read as a film; choose another one.")
+        }
+        ProbeError::Late => Failure::new(FailureCode::ConversionFailed, "Looking at the file with ffprobe took too long. Start it again."),
+        ProbeError::Start(_) => {
+            Failure::new(FailureCode::ConversionFailed, "ffprobe could not be started. Install ffmpeg, or say where it is with --ffprobe.")
+        }
+    }
 }
 
 fn torrent_failure(error: TorrentError) -> Failure {
@@ -514,11 +547,15 @@ fn torrent_failure(error: TorrentError) -> Failure {
         TorrentError::NothingPlayable => (FailureCode::NotPlayable, "Choose another release."),
         TorrentError::Gone | TorrentError::Failed(_) => (FailureCode::TorrentFailed, "Start it again."),
     };
-    let mut sentence = error.to_string();
+    let sentence = capital(error.to_string());
+    Failure::new(code, format!("{}. {advice}", sentence.trim_end_matches('.')))
+}
+
+fn capital(mut sentence: String) -> String {
     if let Some(first) = sentence.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    Failure::new(code, format!("{}. {advice}", sentence.trim_end_matches('.')))
+    sentence
 }
 
 /// What a person reads when the film's bytes stop coming.
@@ -527,7 +564,7 @@ pub fn source_failure(error: &SourceError) -> Failure {
         SourceError::NoSpace => {
             Failure::new(FailureCode::NoSpace, "The disk is full. Make room or stop another stream, then start it again.")
         }
-        other => Failure::new(FailureCode::TorrentFailed, format!("{other}. Start it again.")),
+        other => Failure::new(FailureCode::TorrentFailed, format!("{}. Start it again.", capital(other.to_string()))),
     }
 }
 
@@ -535,6 +572,9 @@ fn segment_failure(error: &SegmentError) -> Failure {
     match error {
         SegmentError::Source(error) => source_failure(error),
         SegmentError::Cache(std::io::ErrorKind::StorageFull) => source_failure(&SourceError::NoSpace),
-        other => Failure::new(FailureCode::ConversionFailed, format!("{other}.")),
+        other => {
+            let sentence = capital(other.to_string());
+            Failure::new(FailureCode::ConversionFailed, format!("{sentence}. Start it again, or choose another quality."))
+        }
     }
 }

@@ -99,6 +99,8 @@ pub struct Stream {
     events: mpsc::UnboundedSender<Event>,
     /// Whether it is written down, and so comes back after a crash.
     kept: watch::Sender<bool>,
+    /// Whether it is over and everything that only it needed is gone.
+    released: watch::Sender<bool>,
     /// Where its viewer is, in seconds.
     position: watch::Sender<f64>,
     /// When something of it was last asked for.
@@ -145,6 +147,12 @@ impl Stream {
         if wait.await.is_err() {
             tracing::warn!(stream = %self.id, "a stream is not written down yet");
         }
+    }
+
+    /// Waits until it is over and everything that only it needed is gone.
+    pub async fn released(&self) {
+        // The sender lives as long as the stream does.
+        self.released.subscribe().wait_for(|released| *released).await.ok();
     }
 
     /// Where its viewer is, in seconds.
@@ -309,7 +317,8 @@ impl Streams {
         if let Some(stream) = all.values().find(same) {
             return (stream.clone(), false);
         }
-        let created_at = Timestamp::now();
+        // In whole milliseconds, as the store keeps it: it is the same after a restart.
+        let created_at = Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default();
         let expires_at = created_at.checked_add(self.ground.expire_after).unwrap_or(Timestamp::MAX);
         let born = Born { id: StreamId::random(), device, person, magnet, options, created_at, expires_at, position: 0.0 };
         (self.bear(&mut all, born, None), true)
@@ -382,6 +391,7 @@ impl Streams {
             presentation: watch::Sender::new(None),
             events,
             kept: watch::Sender::new(false),
+            released: watch::Sender::new(false),
             position: watch::Sender::new(born.position),
             watched: Mutex::default(),
             playhead: Mutex::default(),

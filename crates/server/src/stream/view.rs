@@ -187,7 +187,7 @@ impl From<&Failure> for ErrorView {
 /// The numbers behind a message.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Moving {
-    /// Seconds since the present state began.
+    /// Seconds since the present state began; of a ready stream, since bytes last came.
     pub seconds: u64,
     /// Peers that are connected.
     pub peers: usize,
@@ -261,6 +261,12 @@ pub fn words(state: &State, moving: &Moving) -> Words {
                 ("converting", format!("Converting the first seconds for this device ({} s)", moving.seconds))
             };
             words_of(Status::Converting, Phase::Converting, progress, key, params, message)
+        }
+        State::Ready { complete: false } if moving.starved => {
+            let whom = if moving.peers == 0 { "waiting for people who have the rest" } else { "waiting for bytes of the rest" };
+            let message = format!("Ready to play what is here; {whom} ({} s)", moving.seconds);
+            let params = json!({ "seconds": moving.seconds, "peers": moving.peers });
+            words_of(Status::Ready, Phase::Playable, 100, "playable_waits_for_bytes", params, message)
         }
         State::Ready { complete: false } => {
             let message = "Ready to play; the rest is on its way".to_owned();
