@@ -11,6 +11,7 @@ use balcony_media::plan;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::state::{Effect, Event, Failure, FailureCode, Found, Life, State, step};
@@ -22,6 +23,7 @@ use crate::produce::probe::{self, ProbeError};
 use crate::segments::{Segment, SegmentError};
 use crate::source::{Source, SourceError};
 use crate::store::TorrentRow;
+use crate::tasks::End;
 use crate::torrent::{Torrent, TorrentError};
 
 /// How often the numbers of a stream that is not ready are looked at.
@@ -89,6 +91,8 @@ pub struct Actor {
     found_peers: Arc<AtomicUsize>,
     first: Vec<Segment>,
     work: Option<AbortOnDropHandle<()>>,
+    /// The last writing of it.
+    saving: Option<JoinHandle<End>>,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
 }
 
@@ -123,6 +127,7 @@ impl Actor {
             found_peers: Arc::default(),
             first: Vec::new(),
             work: None,
+            saving: None,
             answers: mpsc::unbounded_channel(),
         }
     }
@@ -152,6 +157,7 @@ impl Actor {
                 }
             }
         }
+        self.saved().await;
         self.streams.forget(&self.stream.id);
         if let Err(error) = self.streams.ground.store.delete_stream(self.stream.id.as_str()).await {
             tracing::warn!(%error, "a stream that is over could not be forgotten");
@@ -447,29 +453,49 @@ impl Actor {
         }
     }
 
-    async fn save(&self) {
-        let store = &self.streams.ground.store;
+    /// Writes the stream down, one state after the other, while life goes on. A stream that is over waits for it: from then on it does
+    /// not come back.
+    async fn save(&mut self) {
         let row = self.stream.row(self.expires_at);
+        let over = row.stopped_at.is_some();
+        let torrent = (!over).then(|| self.torrent_row(row.file_index));
+        let (before, store, stream) = (self.saving.take(), self.streams.ground.store.clone(), self.stream.clone());
+        // Not cut off when the server ends: the last state is the one that counts.
+        let saving = self.streams.ground.tasks.spawn_ending("save stream", |_| async move {
+            if let Some(before) = before {
+                before.await.ok();
+            }
+            match store.save_stream(&row).await {
+                Ok(()) => {
+                    stream.kept.send_replace(true);
+                }
+                Err(error) => tracing::error!(%error, "a stream could not be written down"),
+            }
+            if let Some(torrent) = torrent
+                && let Err(error) = store.save_torrent(&torrent).await
+            {
+                tracing::error!(%error, "a torrent could not be written down");
+            }
+        });
+        self.saving = Some(saving);
+        if over {
+            self.saved().await;
+        }
+    }
+
+    /// Waits until everything is written down.
+    async fn saved(&mut self) {
+        if let Some(saving) = self.saving.take() {
+            saving.await.ok();
+        }
+    }
+
+    fn torrent_row(&self, file: Option<u32>) -> TorrentRow {
         let magnet = &self.stream.magnet;
         let named = || (magnet.trackers.clone(), magnet.peers.clone());
         let (trackers, peers) = self.torrent.as_ref().map(Torrent::kept).map_or_else(named, |kept| (kept.trackers, kept.peers));
-        let torrent = TorrentRow {
-            info_hash: magnet.info_hash.to_string(),
-            name: magnet.name.clone(),
-            trackers,
-            peers,
-            selected: row.file_index.into_iter().collect(),
-        };
-        let over = row.stopped_at.is_some();
-        match store.save_stream(&row).await {
-            Ok(()) => {
-                self.stream.kept.send_replace(true);
-            }
-            Err(error) => tracing::error!(%error, "a stream could not be written down"),
-        }
-        if !over && let Err(error) = store.save_torrent(&torrent).await {
-            tracing::error!(%error, "a torrent could not be written down");
-        }
+        let (info_hash, name) = (magnet.info_hash.to_string(), magnet.name.clone());
+        TorrentRow { info_hash, name, trackers, peers, selected: file.into_iter().collect() }
     }
 }
 
