@@ -154,14 +154,14 @@ class Fetched:
         return next(moment for moment, so_far in self.marks if so_far >= length)
 
 
-def fetch(url, connection=None, keep=True):
+def fetch(url, connection=None, keep=True, method="GET"):
     """Fetches an address; asks again while the server says that it is late, as a player does."""
     parts = urllib.parse.urlsplit(url)
     own = connection is None
     connection = connection or connect(parts.netloc)
     began = time.monotonic()
     while True:
-        connection.request("GET", parts.path)
+        connection.request(method, parts.path)
         answer = connection.getresponse()
         if answer.status != 503 or time.monotonic() - began > DEADLINE:
             break
