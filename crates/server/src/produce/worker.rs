@@ -19,6 +19,7 @@ use super::assemble::{Grid, Made};
 use super::encode::{Coding, EncodeRun, FilmInput, RunError, Target};
 use crate::film::Film;
 use crate::segments::{Segment, SegmentError, SegmentStore, SegmentWriter};
+use crate::tasks::End;
 
 /// Segments (of about two seconds) that a run makes ahead of the last one that was asked for.
 const AHEAD: u32 = 5;
@@ -60,7 +61,7 @@ struct Run {
     /// It may make segments up to this one.
     until: watch::Sender<u32>,
     read: Instant,
-    _task: AbortOnDropHandle<()>,
+    _task: AbortOnDropHandle<End>,
 }
 
 impl EncodeWorker {
@@ -150,8 +151,9 @@ impl EncodeWorker {
         runs.error = None;
         let id = runs.last;
         let (at, until) = (Arc::new(AtomicU32::new(n)), watch::Sender::new(n + AHEAD));
+        let tasks = workshop.tools.tasks.clone();
         let task = self.clone().run(id, n, at.clone(), until.subscribe(), workshop);
-        let task = AbortOnDropHandle::new(tokio::spawn(task));
+        let task = AbortOnDropHandle::new(tasks.spawn("rendition", task));
         runs.all.insert(id, Run { at, until, read: Instant::now(), _task: task });
         Ok(id)
     }

@@ -90,7 +90,7 @@ pub struct Actor {
     /// Peers that the search for metadata knows.
     found_peers: Arc<AtomicUsize>,
     first: Vec<Segment>,
-    work: Option<AbortOnDropHandle<()>>,
+    work: Option<AbortOnDropHandle<End>>,
     /// The last writing of it.
     saving: Option<JoinHandle<End>>,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
@@ -209,7 +209,7 @@ impl Actor {
             // The actor may have ended; then nobody wants to know.
             answers.send(answer).ok();
         };
-        self.work = Some(AbortOnDropHandle::new(tokio::spawn(task)));
+        self.work = Some(AbortOnDropHandle::new(self.streams.ground.tasks.spawn("stream work", task)));
     }
 
     fn take(&mut self, answer: Answer) -> Option<Event> {
