@@ -95,7 +95,7 @@ async fn events_tell_the_object_at_once_at_each_change_and_the_end() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     server.stop(&id).await;
     let told = tokio::time::timeout(Duration::from_secs(20), of_stream).await.expect("the events end with the stream").expect("read");
-    let words: Vec<&str> = told.iter().filter_map(|(event, data)| (event == "stream").then(|| string(data, "status"))).collect();
+    let words: Vec<&str> = told.iter().filter(|(event, _)| event == "stream").map(|(_, data)| string(data, "status")).collect();
     assert_eq!(words.last(), Some(&"stopped"), "{words:?}");
     assert!(words.contains(&"ready"), "{words:?}");
     let progress: Vec<u64> = told.iter().filter_map(|(_, data)| data["progress"].as_u64()).collect();
