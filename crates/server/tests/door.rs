@@ -387,7 +387,7 @@ mod life {
             assert_eq!(Answer::read(&mut idle).status, 200);
             let started = Instant::now();
             assert_eq!(server.signal(signal).code(), Some(0), "{}", read(&server.stderr));
-            assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+            assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
             assert!(!server.data("run.json").exists());
             assert!(read(&server.data("logs/balcony.log")).contains("stopped"));
         }
