@@ -7,6 +7,7 @@
 //! Three clocks meet here, all in microseconds. *Film time* is what the player sees. *File time* is film time + [`Input::zero_us`].
 //! `-ss` counts from the start that libavformat found, [`Input::origin_us`], in file time.
 
+pub use crate::cut::AAC_FRAME;
 use crate::ladder::Size;
 
 /// Key frames that one run of ffmpeg may be told to make: keeps the argument list below 10 KB.
@@ -14,9 +15,6 @@ pub const MAX_BOUNDARIES: usize = 600;
 
 /// Frames of AAC that are encoded ahead of the first one wanted, so that its overlap and its rate control are those of a long run.
 pub const AAC_LEAD_FRAMES: i64 = 4;
-
-/// Audio samples in a frame of AAC-LC (ISO 14496-3, 4.5.1.1).
-pub const AAC_FRAME: i64 = 1024;
 
 /// Sampling rate of all encoded sound, in hertz.
 pub const AUDIO_RATE: i64 = 48_000;

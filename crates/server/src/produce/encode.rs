@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use balcony_media::codec::h264;
 use balcony_media::container::Codec;
+use balcony_media::cut::rescale;
 use balcony_media::ffmpeg::{self, AudioJob, Encoder, Input, VideoJob};
 use balcony_media::fmp4::read::{Event, PipeTrack, Reader};
 use balcony_media::fmp4::write::{Entry, InitTrack, Raster, init};
@@ -436,7 +437,7 @@ impl Run {
     fn film_time(&self, track: &PipeTrack, pts: i64) -> i64 {
         let grid = &self.target.grid;
         let shown = pts.saturating_sub(track.media_time);
-        let scaled = rescale(shown, grid.timescale, track.timescale);
+        let scaled = rescale(shown, track.timescale, grid.timescale);
         scaled.saturating_sub(ticks(self.film.zero_us, grid.timescale))
     }
 
@@ -515,14 +516,7 @@ fn micros(ticks: i64, timescale: u32) -> i64 {
 
 /// Microseconds in ticks, rounded to the nearest.
 fn ticks(us: i64, timescale: u32) -> i64 {
-    rescale(us, timescale, 1_000_000)
-}
-
-/// Rounded to the nearest.
-fn rescale(time: i64, to: u32, from: u32) -> i64 {
-    let from = i128::from(from.max(1));
-    let scaled = (i128::from(time) * i128::from(to) + from / 2).div_euclid(from);
-    i64::try_from(scaled).unwrap_or(if scaled < 0 { i64::MIN } else { i64::MAX })
+    rescale(us, 1_000_000, timescale)
 }
 
 #[cfg(test)]
@@ -589,6 +583,6 @@ mod tests {
         {
             assert_eq!(micros(time, timescale), us);
         }
-        assert_eq!((ticks(1_460_200, 90_000), rescale(3, 90_000, 24_000), rescale(i64::MAX, u32::MAX, 1)), (131_418, 11, i64::MAX));
+        assert_eq!((ticks(1_460_200, 90_000), rescale(3, 24_000, 90_000), rescale(i64::MAX, 1, u32::MAX)), (131_418, 11, i64::MAX));
     }
 }

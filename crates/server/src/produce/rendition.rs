@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use balcony_media::codec;
+use balcony_media::codec::{self, DescribedPicture};
 use balcony_media::container::{Codec, Index, Picture, Sample, Samples, Track};
 use balcony_media::cut::{self, CopyCuts, Cuts};
 use balcony_media::ffmpeg::Encoder;
@@ -161,10 +161,6 @@ fn copied_video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str, wor
         _ => copy.byte(n + 1).saturating_sub(copy.byte(n).max(film.index.first_byte)),
     };
     let (peak, average) = rates(&copy.cuts, bytes);
-    let codecs = match track.codec {
-        Codec::Hevc => codec::hevc::describe(&track.config),
-        _ => codec::h264::describe(&track.config),
-    };
     let make = if samples.is_empty() {
         Make::Inline { init, inline: inline(film, track, copy, timing, depth, workshop) }
     } else {
@@ -173,7 +169,7 @@ fn copied_video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str, wor
     Rendition {
         identity: identity.to_owned(),
         cuts: copy.cuts.clone(),
-        codecs: codecs.map(|described| described.codecs).unwrap_or_default(),
+        codecs: described(track).map(|described| described.codecs).unwrap_or_default(),
         resolution: Some(Size { width: ladder::square_width(&picture), height: picture.height }),
         frame_rate: rate,
         channels: 0,
@@ -184,16 +180,20 @@ fn copied_video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str, wor
     }
 }
 
-fn picture_entry(track: &Track, picture: &Picture) -> Entry {
-    let described = match track.codec {
+/// What the parameter sets of a picture that can be copied tell.
+fn described(track: &Track) -> Option<DescribedPicture> {
+    match track.codec {
         Codec::Hevc => codec::hevc::describe(&track.config),
         _ => codec::h264::describe(&track.config),
-    };
+    }
+}
+
+fn picture_entry(track: &Track, picture: &Picture) -> Entry {
     let raster = Raster {
         width: picture.width,
         height: picture.height,
         pixel_aspect: picture.pixel_aspect,
-        colour: described.and_then(|described| described.colour),
+        colour: described(track).and_then(|described| described.colour),
     };
     let config = track.config.clone();
     if track.codec == Codec::Hevc { Entry::Hevc { config, raster } } else { Entry::Avc { config, raster } }

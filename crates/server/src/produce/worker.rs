@@ -94,7 +94,7 @@ impl EncodeWorker {
     /// Segment `n`, as soon as it begins to exist.
     pub async fn segment(self: &Arc<Self>, n: u32) -> Result<Segment, SegmentError> {
         let mut news = self.news.subscribe();
-        let mut begun = None;
+        let mut begun = false;
         loop {
             news.borrow_and_update();
             if let Some(segment) = self.segments.get(&self.name, n) {
@@ -103,10 +103,11 @@ impl EncodeWorker {
             }
             if !self.ask(n) {
                 // A run that was begun for this very request and is gone without the segment has failed.
-                if begun.is_some() {
+                if begun {
                     return Err(self.runs().error.take().map_or_else(gone, SegmentError::from));
                 }
-                begun = Some(self.begin(n)?);
+                self.begin(n)?;
+                begun = true;
             }
             news.changed().await.map_err(|_| gone())?;
         }
@@ -138,12 +139,12 @@ impl EncodeWorker {
         serves
     }
 
-    fn begin(self: &Arc<Self>, n: u32) -> Result<u64, SegmentError> {
+    fn begin(self: &Arc<Self>, n: u32) -> Result<(), SegmentError> {
         let workshop = self.workshop.upgrade().ok_or_else(gone)?;
         let mut runs = self.runs();
         // As many runs as there are viewers: the others were left behind by a seek.
-        let viewers = workshop.film(self.film.0, self.film.1).map_or(1, |film| film.viewers());
-        while runs.all.len() >= viewers.max(1) {
+        let viewers = self.viewers(&workshop);
+        while runs.all.len() >= viewers {
             let oldest = runs.all.iter().min_by_key(|(_, run)| run.read).map(|(id, _)| *id);
             oldest.and_then(|id| runs.all.remove(&id));
         }
@@ -155,7 +156,7 @@ impl EncodeWorker {
         let task = self.clone().run(id, n, at.clone(), until.subscribe(), workshop);
         let task = AbortOnDropHandle::new(tasks.spawn("rendition", task));
         runs.all.insert(id, Run { at, until, read: Instant::now(), _task: task });
-        Ok(id)
+        Ok(())
     }
 
     async fn run(self: Arc<Self>, id: u64, from: u32, at: Arc<AtomicU32>, until: watch::Receiver<u32>, workshop: Arc<Workshop>) {
@@ -222,9 +223,13 @@ impl EncodeWorker {
         let cut = self.target.grid.cut(from) as f64 / f64::from(self.target.grid.timescale);
         let entry = self.entries.iter().take_while(|(seconds, _)| *seconds <= cut).last();
         if let Some((_, byte)) = entry.filter(|_| from > 0) {
-            let viewers = workshop.film(self.film.0, self.film.1).map_or(1, |film| film.viewers());
-            self.input.source.refocus(*byte, viewers).await;
+            self.input.source.refocus(*byte, self.viewers(workshop)).await;
         }
+    }
+
+    /// How many streams play its film, at least 1.
+    fn viewers(&self, workshop: &Workshop) -> usize {
+        workshop.film(self.film.0, self.film.1).map_or(1, |film| film.viewers())
     }
 
     fn tell(&self) {
