@@ -40,15 +40,18 @@ pub fn begin(arguments: impl IntoIterator<Item = OsString>) -> Begun {
     match resolve(&words) {
         Ok(resolved) => match resolved.command {
             Command::Openapi => Begun::Ended(print(&http::document().to_pretty_json().expect("the API document is plain JSON"))),
+            Command::Pair { .. } | Command::ResetCa { .. } => mistyped(vec!["This program has no such command yet.".to_owned()]),
             Command::Serve | Command::Sample => Begun::Serve(Box::new(resolved)),
         },
-        Err(mistakes) => {
-            for sentence in mistakes.0 {
-                eprintln!("{sentence}");
-            }
-            Begun::Ended(ExitCode::from(2))
-        }
+        Err(Mistakes(sentences)) => mistyped(sentences),
     }
+}
+
+fn mistyped(sentences: Vec<String>) -> Begun {
+    for sentence in sentences {
+        eprintln!("{sentence}");
+    }
+    Begun::Ended(ExitCode::from(2))
 }
 
 /// Runs the server on this thread until a signal stops it.

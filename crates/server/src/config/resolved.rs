@@ -10,15 +10,27 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::typed::{COMMANDS, Words, quoted};
+use super::typed::{COMMAND_FLAGS, COMMANDS, Words, quoted};
 
 /// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Run the server.
     Serve,
+    /// Show a pairing code of the server that runs.
+    Pair {
+        /// The device becomes one of the owner's, with the owner's rights.
+        admin: bool,
+        /// Whose device it becomes: a person's id or name; `None` is somebody new.
+        person: Option<String>,
+    },
     /// Make and seed the sample film and print its magnet.
     Sample,
+    /// Throw the certificate authority away, so that the next start makes a new one.
+    ResetCa {
+        /// The price is known and accepted.
+        yes: bool,
+    },
     /// Print the API document.
     Openapi,
 }
@@ -45,6 +57,8 @@ pub struct Machine {
 pub struct Resolved {
     /// What to do.
     pub command: Command,
+    /// The name of this server, as people see it; `None` is the machine's own.
+    pub name: Option<String>,
     /// Folder of the settings.
     pub config_dir: PathBuf,
     /// Folder of the database, keys and logs.
@@ -85,6 +99,10 @@ pub struct Resolved {
     pub no_mdns: bool,
     /// Own certificate and key (PEM files).
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Whether the own certificate authority may vouch for any name and address.
+    pub ca_unconstrained: bool,
+    /// More hosts that are this server, in lower case: DNS names without a closing dot, addresses without brackets; never a port.
+    pub host_names: Vec<String>,
     /// More origins that may use the API, each `scheme://host[:port]` in lower case.
     pub cors_origins: Vec<String>,
     /// Serve the API with no torrent and no network.
@@ -149,6 +167,7 @@ impl Reader<'_> {
     fn resolved(&mut self, machine: &Machine) -> Resolved {
         let resolved = Resolved {
             command: self.command(),
+            name: self.one("name", NAME, name),
             config_dir: self.folder("config-dir", &machine.config_dir),
             data_dir: self.folder("data-dir", &machine.data_dir),
             cache_dir: self.folder("cache-dir", &machine.cache_dir),
@@ -169,6 +188,8 @@ impl Reader<'_> {
             no_trackers: self.switch("no-trackers"),
             no_mdns: self.switch("no-mdns"),
             tls: self.tls(),
+            ca_unconstrained: self.switch("ca-unconstrained"),
+            host_names: self.list("host-name", "a host such as films.example.org, with no port", host),
             cors_origins: self.list("cors-origin", "an origin such as https://app.example", origin),
             mock: self.switch("mock"),
             mock_speed: self.one("mock-speed", "a number greater than 0", speed).unwrap_or(1.0),
@@ -246,11 +267,21 @@ impl Reader<'_> {
     }
 
     fn command(&mut self) -> Command {
-        match self.words("command").last().map(String::as_str) {
-            None | Some("serve") => Command::Serve,
-            Some("sample") => Command::Sample,
-            Some("openapi") => Command::Openapi,
-            Some(other) => {
+        let word = self.words("command").last().cloned().unwrap_or_else(|| "serve".to_owned());
+        let person = self.one("person", NAME, name);
+        let (admin, yes) = (self.switch("admin"), self.switch("yes"));
+        for (flag, command) in COMMAND_FLAGS {
+            if *command != word && !self.words(flag).is_empty() {
+                self.mistakes.push(format!("--{flag} goes with the command {command} only."));
+            }
+        }
+        match word.as_str() {
+            "serve" => Command::Serve,
+            "pair" => Command::Pair { admin, person },
+            "sample" => Command::Sample,
+            "reset-ca" => Command::ResetCa { yes },
+            "openapi" => Command::Openapi,
+            other => {
                 let sentence = format!("There is no command {}; there are {}.", quoted(other), COMMANDS.join(", "));
                 self.mistakes.push(sentence);
                 Command::Serve
@@ -259,6 +290,7 @@ impl Reader<'_> {
     }
 }
 
+const NAME: &str = "a name of 1 to 60 characters";
 const SIZE: &str = "a size such as 500MB, 20GiB or a number of bytes";
 
 /// Reads a size: bytes, or a number (a fraction is fine) with `kB`, `MB`, `GB`, `TB` (powers of 1000) or `KiB`, `MiB`, `GiB`, `TiB` (of 1024).
@@ -320,6 +352,37 @@ fn switch(word: &str) -> Option<bool> {
     }
 }
 
+/// A name for people: 1 to 60 characters, none of which controls a terminal or turns the direction of the text around.
+pub fn name(word: &str) -> Option<String> {
+    let word = word.trim();
+    let fits = (1..=60).contains(&word.chars().count()) && !word.chars().any(|c| c.is_control() || is_invisible(c));
+    fits.then(|| word.to_owned())
+}
+
+/// Line and paragraph separators, zero-width and direction marks, byte order mark: they change how what stands around them is shown.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+/// A host without a port: an address, or a name of labels (RFC 1123 section 2.1; the underscore is met in homes and does no harm).
+fn host(word: &str) -> Option<String> {
+    let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Ok(ip) = bare.unwrap_or(word).parse::<IpAddr>() {
+        let fits = !ip.is_unspecified() && (bare.is_none() || ip.is_ipv6());
+        return fits.then(|| ip.to_canonical().to_string());
+    }
+    let name = word.strip_suffix('.').unwrap_or(word).to_ascii_lowercase();
+    let label_fits = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // What ends in a number would be read as an address by some clients, and as a name by others.
+    let is_address = name.rsplit('.').next().is_some_and(|last| last.chars().all(|c| c.is_ascii_digit()));
+    (name.len() <= 253 && name.split('.').all(label_fits) && !is_address).then_some(name)
+}
+
 fn path(word: &str) -> Option<PathBuf> {
     (!word.is_empty() && !word.contains('\0')).then(|| PathBuf::from(word))
 }
@@ -374,6 +437,7 @@ mod tests {
     fn nothing_typed_gives_the_contracts_defaults() {
         let expected = Resolved {
             command: Command::Serve,
+            name: None,
             config_dir: "/c".into(),
             data_dir: "/d".into(),
             cache_dir: "/e".into(),
@@ -394,6 +458,8 @@ mod tests {
             no_trackers: false,
             no_mdns: false,
             tls: None,
+            ca_unconstrained: false,
+            host_names: vec![],
             cors_origins: vec![],
             mock: false,
             mock_speed: 1.0,
@@ -448,6 +514,13 @@ mod tests {
                 "192.168.1.2",
                 "--log",
                 "debug,hyper=warn",
+                "--name",
+                " Anna\u{2019}s Studio ",
+                "--host-name",
+                "Films.Example.org.",
+                "--host-name",
+                "[2001:DB8::1]",
+                "--ca-unconstrained",
             ],
             &[],
             "",
@@ -462,6 +535,9 @@ mod tests {
         assert_eq!(resolved.ffmpeg, PathBuf::from("/x/ffmpeg"));
         assert!(resolved.mock && resolved.mock_speed == 20.0);
         assert_eq!(resolved.bind, "192.168.1.2".parse().ok());
+        assert_eq!(resolved.name.as_deref(), Some("Anna\u{2019}s Studio"));
+        assert_eq!(resolved.host_names, ["films.example.org", "2001:db8::1"]);
+        assert!(resolved.ca_unconstrained);
     }
 
     #[test]
@@ -510,6 +586,80 @@ mod tests {
                 "--mock-speed wants a number greater than 0, not \"nan\".",
             ]
         );
+    }
+
+    #[test]
+    fn some_flags_go_with_one_command_only() {
+        let pair = |words: &[&str]| check(words, &[], "").map(|resolved| resolved.command);
+        assert_eq!(pair(&["pair"]), Ok(Command::Pair { admin: false, person: None }));
+        assert_eq!(pair(&["pair", "--admin"]), Ok(Command::Pair { admin: true, person: None }));
+        assert_eq!(pair(&["--person", "Anna", "pair"]), Ok(Command::Pair { admin: false, person: Some("Anna".to_owned()) }));
+        assert_eq!(pair(&["reset-ca"]), Ok(Command::ResetCa { yes: false }));
+        assert_eq!(pair(&["reset-ca", "--yes"]), Ok(Command::ResetCa { yes: true }));
+        let Err(Mistakes(mistakes)) =
+            check(&["sample", "--admin", "--yes", "--person", ""], &[("BALCONY_ADMIN", "1"), ("BALCONY_PERSON", "Anna")], "yes = true")
+        else {
+            panic!("accepted")
+        };
+        assert_eq!(
+            mistakes,
+            [
+                "There is no setting for the environment variable \"BALCONY_ADMIN\".",
+                "There is no setting for the environment variable \"BALCONY_PERSON\".",
+                "There is no setting \"yes\" (in config.toml).",
+                "--person wants a name of 1 to 60 characters, not \"\".",
+                "--admin goes with the command pair only.",
+                "--person goes with the command pair only.",
+                "--yes goes with the command reset-ca only.",
+            ]
+        );
+    }
+
+    #[test]
+    fn names_for_people() {
+        let long = "n".repeat(60);
+        let table = [
+            ("Studio", Some("Studio")),
+            ("  Küche 厨房 ", Some("Küche 厨房")),
+            (&long, Some(long.as_str())),
+            (&format!("{long}n"), None),
+            ("", None),
+            (" \t ", None),
+            ("a\u{1b}[2J", None),
+            ("a\nb", None),
+            ("a\u{202e}b", None),
+            ("a\u{2066}b", None),
+            ("a\u{200b}b", None),
+        ];
+        for (word, expected) in table {
+            assert_eq!(name(word).as_deref(), expected, "{word:?}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        let table = [
+            ("films.example.org", Some("films.example.org")),
+            ("NAS", Some("nas")),
+            ("nas_2.lan.", Some("nas_2.lan")),
+            ("203.0.113.7", Some("203.0.113.7")),
+            ("::ffff:1.2.3.4", Some("1.2.3.4")),
+            ("[2001:DB8:0::1]", Some("2001:db8::1")),
+            ("[1.2.3.4]", None),
+            ("0.0.0.0", None),
+            ("1.2.3", None),
+            ("films.example.org:443", None),
+            ("https://films.example.org", None),
+            ("*.example.org", None),
+            ("-a.example", None),
+            ("a..b", None),
+            ("", None),
+            (".", None),
+            ("é.example", None),
+        ];
+        for (word, expected) in table {
+            assert_eq!(host(word).as_deref(), expected, "{word}");
+        }
     }
 
     #[test]
@@ -608,7 +758,7 @@ mod tests {
         #[test]
         fn no_words_make_it_panic(word in "\\PC{0,40}", digits in "[0-9.]{0,30}(ms|s|m|h|d|GiB|TB)?") {
             for word in [&word, &digits] {
-                let _ = (size(word), duration(word), origin(word), peer(word), speed(word));
+                let _ = (size(word), duration(word), origin(word), peer(word), speed(word), name(word), host(word));
                 let known = [("expire-after".to_owned(), vec![word.clone()]), ("command".to_owned(), vec![word.clone()])];
                 let words = Words { values: known.into(), mistakes: vec![] };
                 if let Err(Mistakes(mistakes)) = resolve(&words, &Words::default(), &Words::default(), &machine()) {

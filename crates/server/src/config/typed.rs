@@ -36,6 +36,9 @@ pub struct Typed {
     #[arg(value_name = "COMMAND")]
     pub command: Option<String>,
 
+    /// The name of this server, as people see it [the machine's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// Folder of the settings (config.toml)
     #[arg(long, value_name = "DIR")]
     pub config_dir: Option<String>,
@@ -99,6 +102,12 @@ pub struct Typed {
     /// Key of the own TLS certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<String>,
+    /// Let the own certificate authority vouch for any name and address, not only for those of a LAN
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    pub ca_unconstrained: Option<String>,
+    /// One more name or address by which this server is reached, behind a proxy or a router (may be repeated)
+    #[arg(long, value_name = "HOST", action = ArgAction::Append)]
+    pub host_name: Vec<String>,
     /// One more origin that may use the API, https://host (may be repeated)
     #[arg(long, value_name = "ORIGIN", action = ArgAction::Append)]
     pub cors_origin: Vec<String>,
@@ -123,6 +132,16 @@ pub struct Typed {
     /// What is logged: a level, or target=level, separated by commas [info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+
+    /// With pair: pair a browser as the owner of this server
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide = true)]
+    pub admin: Option<String>,
+    /// With pair: whose device it is
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub person: Option<String>,
+    /// With reset-ca: yes, do it
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide = true)]
+    pub yes: Option<String>,
 }
 
 /// Words by flag name (`https-port`), from one place.
@@ -218,20 +237,23 @@ fn take_away(arguments: &mut Vec<OsString>, culprit: Option<&str>) -> bool {
 }
 
 /// The commands that can be typed.
-pub const COMMANDS: [&str; 3] = ["serve", "sample", "openapi"];
+pub const COMMANDS: &[&str] = &["serve", "sample", "openapi"];
+
+/// The flags that say how one command works. They are no settings: neither file nor environment knows them.
+pub const COMMAND_FLAGS: &[(&str, &str)] = &[("admin", "pair"), ("person", "pair"), ("yes", "reset-ca")];
 
 /// The names of all settings, as flags are written without their dashes.
 pub fn names() -> Vec<String> {
     Typed::command()
         .get_arguments()
         .filter_map(|argument| argument.get_long().map(str::to_owned))
-        .filter(|name| name != "help" && name != "version")
+        .filter(|name| name != "help" && name != "version" && COMMAND_FLAGS.iter().all(|(flag, _)| flag != name))
         .collect()
 }
 
 /// Flags that may be given more than once.
-fn is_list(name: &str) -> bool {
-    matches!(name, "peer" | "cors-origin")
+pub(super) fn is_list(name: &str) -> bool {
+    matches!(name, "peer" | "cors-origin" | "host-name")
 }
 
 /// Reads the variables that begin with `BALCONY_`; lists are separated by commas. An empty value counts as not set.
