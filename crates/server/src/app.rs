@@ -103,7 +103,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     let tasks = Tasks::new();
     let (doors, behind) = (tasks.child("http"), tasks.child("app"));
     let machine = machine_name();
-    let health = Health::new(machine.as_deref().unwrap_or("balcony"), &server_id);
+    let health = Health::new(&config.name, &server_id);
     let door = Door { hosts: Hosts::new(machine.as_deref(), &[], &config.cors_origins), keyring, ports: vec![http.port()] };
     let config = Arc::new(config);
     let free = fs4::available_space(&config.cache_dir).context("the free space of the cache folder is unknown")?;
@@ -238,7 +238,7 @@ fn announce(data: &mut DataDir, http: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// The machine's own name, without its domain.
-fn machine_name() -> Option<String> {
+pub(crate) fn machine_name() -> Option<String> {
     let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
     let name = name.split('.').next()?.to_owned();
     (!name.is_empty()).then_some(name)

@@ -135,6 +135,7 @@ fn machine() -> Machine {
     let folder = |which: fn(&directories::ProjectDirs) -> &Path| folders.as_ref().map(which).map(Path::to_owned).unwrap_or_default();
     let program = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(Into::into);
     Machine {
+        name: app::machine_name().unwrap_or_default(),
         config_dir: folder(directories::ProjectDirs::config_dir),
         data_dir: folder(directories::ProjectDirs::data_dir),
         cache_dir: folder(directories::ProjectDirs::cache_dir),

@@ -6,5 +6,5 @@
 pub mod resolved;
 pub mod typed;
 
-pub use resolved::{Command, Machine, Mistakes, Resolved, cache_budget, config_dir, resolve};
+pub use resolved::{Command, Machine, Mistakes, Resolved, Told, cache_budget, config_dir, resolve};
 pub use typed::{Typed, Words, from_environment, from_file, from_flags};

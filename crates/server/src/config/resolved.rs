@@ -36,8 +36,10 @@ pub enum Command {
 }
 
 /// What the machine and the environment say where nobody said anything else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Machine {
+    /// Its own name.
+    pub name: String,
     /// The platform's own folder for settings; empty where the user has no home.
     pub config_dir: PathBuf,
     /// The platform's own folder for data.
@@ -57,8 +59,8 @@ pub struct Machine {
 pub struct Resolved {
     /// What to do.
     pub command: Command,
-    /// The name of this server, as people see it; `None` is the machine's own.
-    pub name: Option<String>,
+    /// The name of this server, as people see it: 1 to 60 characters.
+    pub name: String,
     /// Folder of the settings.
     pub config_dir: PathBuf,
     /// Folder of the database, keys and logs.
@@ -119,6 +121,40 @@ pub struct Resolved {
     pub ffprobe: PathBuf,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`; `None` is the default.
     pub log: Option<String>,
+    /// What all this came from, but for the file.
+    pub told: Told,
+}
+
+/// What stays as it was told at the start, while `config.toml` may change.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The flags.
+    pub flags: Words,
+    /// The environment.
+    pub environment: Words,
+    /// The machine.
+    pub machine: Machine,
+}
+
+impl Told {
+    /// Where `config.toml` stands, if there is one.
+    pub fn config_file(&self) -> PathBuf {
+        config_dir(&self.flags, &self.environment, &self.machine).join("config.toml")
+    }
+
+    /// Checks it all again with another file. Mistakes name settings by what `spell` makes of the flag's name.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn resolve_with(&self, file: &Words, spell: fn(&str) -> String) -> Result<Resolved, Mistakes> {
+        let layers = [&self.flags, &self.environment, file];
+        let mut reader = Reader { layers, mistakes: Vec::new(), spell };
+        for words in layers {
+            reader.mistakes.extend(words.mistakes.iter().cloned());
+        }
+        let resolved = reader.resolved(self);
+        if reader.mistakes.is_empty() { Ok(resolved) } else { Err(Mistakes(reader.mistakes)) }
+    }
 }
 
 /// Every mistake in what was typed: one plain sentence each, in the order flags, environment, file, values.
@@ -142,12 +178,8 @@ pub fn config_dir(flags: &Words, environment: &Words, machine: &Machine) -> Path
 /// # Errors
 /// All mistakes at once, never only the first.
 pub fn resolve(flags: &Words, environment: &Words, file: &Words, machine: &Machine) -> Result<Resolved, Mistakes> {
-    let mut reader = Reader { layers: [flags, environment, file], mistakes: Vec::new() };
-    for words in [flags, environment, file] {
-        reader.mistakes.extend(words.mistakes.iter().cloned());
-    }
-    let resolved = reader.resolved(machine);
-    if reader.mistakes.is_empty() { Ok(resolved) } else { Err(Mistakes(reader.mistakes)) }
+    let told = Told { flags: flags.clone(), environment: environment.clone(), machine: machine.clone() };
+    told.resolve_with(file, |name| format!("--{name}"))
 }
 
 /// The bytes that the cache may really take: what was asked for, and never more than half of the space
@@ -161,13 +193,15 @@ pub fn cache_budget(asked: u64, free: u64, used: u64) -> u64 {
 struct Reader<'a> {
     layers: [&'a Words; 3],
     mistakes: Vec<String>,
+    spell: fn(&str) -> String,
 }
 
 impl Reader<'_> {
-    fn resolved(&mut self, machine: &Machine) -> Resolved {
+    fn resolved(&mut self, told: &Told) -> Resolved {
+        let machine = &told.machine;
         let resolved = Resolved {
             command: self.command(),
-            name: self.one("name", NAME, name),
+            name: self.one("name", NAME, name).or_else(|| name(&machine.name)).unwrap_or_else(|| "balcony".to_owned()),
             config_dir: self.folder("config-dir", &machine.config_dir),
             data_dir: self.folder("data-dir", &machine.data_dir),
             cache_dir: self.folder("cache-dir", &machine.cache_dir),
@@ -198,9 +232,11 @@ impl Reader<'_> {
             ffmpeg: self.program("ffmpeg", machine.ffmpeg_bin.as_ref()),
             ffprobe: self.program("ffprobe", machine.ffprobe_bin.as_ref()),
             log: self.one("log", "a level or a list of target=level", log_filter),
+            told: told.clone(),
         };
         if resolved.https_port != 0 && resolved.https_port == resolved.http_port {
-            self.mistakes.push(format!("--https-port and --http-port are both {}.", resolved.http_port));
+            let (https, http) = ((self.spell)("https-port"), (self.spell)("http-port"));
+            self.mistakes.push(format!("{https} and {http} are both {}.", resolved.http_port));
         }
         resolved
     }
@@ -213,7 +249,7 @@ impl Reader<'_> {
         let word = self.words(name).last()?.clone();
         let value = read(&word);
         if value.is_none() {
-            self.mistakes.push(format!("--{name} wants {wanted}, not {}.", quoted(&word)));
+            self.mistakes.push(format!("{} wants {wanted}, not {}.", (self.spell)(name), quoted(&word)));
         }
         value
     }
@@ -225,7 +261,7 @@ impl Reader<'_> {
             match read(&word) {
                 Some(value) if seen.insert(word.clone()) => values.push(value),
                 Some(_) => {}
-                None => self.mistakes.push(format!("--{name} wants {wanted}, not {}.", quoted(&word))),
+                None => self.mistakes.push(format!("{} wants {wanted}, not {}.", (self.spell)(name), quoted(&word))),
             }
         }
         values
@@ -248,7 +284,7 @@ impl Reader<'_> {
     fn folder(&mut self, name: &str, default: &std::path::Path) -> PathBuf {
         let folder = self.one(name, "a folder", path).unwrap_or_else(|| default.to_owned());
         if folder.as_os_str().is_empty() {
-            self.mistakes.push(format!("--{name} is needed: this user has no home folder."));
+            self.mistakes.push(format!("{} is needed: this user has no home folder.", (self.spell)(name)));
         }
         folder
     }
@@ -261,7 +297,8 @@ impl Reader<'_> {
         let certificate = self.one("tls-cert", "a file", path);
         let key = self.one("tls-key", "a file", path);
         if certificate.is_some() != key.is_some() {
-            self.mistakes.push("--tls-cert and --tls-key belong together: one of them is missing.".to_owned());
+            let (certificate, key) = ((self.spell)("tls-cert"), (self.spell)("tls-key"));
+            self.mistakes.push(format!("{certificate} and {key} belong together: one of them is missing."));
         }
         certificate.zip(key)
     }
@@ -418,6 +455,7 @@ mod tests {
 
     fn machine() -> Machine {
         Machine {
+            name: "den".to_owned(),
             config_dir: "/c".into(),
             data_dir: "/d".into(),
             cache_dir: "/e".into(),
@@ -437,7 +475,7 @@ mod tests {
     fn nothing_typed_gives_the_contracts_defaults() {
         let expected = Resolved {
             command: Command::Serve,
-            name: None,
+            name: "den".to_owned(),
             config_dir: "/c".into(),
             data_dir: "/d".into(),
             cache_dir: "/e".into(),
@@ -468,6 +506,7 @@ mod tests {
             ffmpeg: "ffmpeg".into(),
             ffprobe: "/opt/ffprobe".into(),
             log: None,
+            told: Told { machine: machine(), ..Told::default() },
         };
         assert_eq!(check(&[], &[], ""), Ok(expected));
     }
@@ -535,7 +574,7 @@ mod tests {
         assert_eq!(resolved.ffmpeg, PathBuf::from("/x/ffmpeg"));
         assert!(resolved.mock && resolved.mock_speed == 20.0);
         assert_eq!(resolved.bind, "192.168.1.2".parse().ok());
-        assert_eq!(resolved.name.as_deref(), Some("Anna\u{2019}s Studio"));
+        assert_eq!(resolved.name, "Anna\u{2019}s Studio");
         assert_eq!(resolved.host_names, ["films.example.org", "2001:db8::1"]);
         assert!(resolved.ca_unconstrained);
     }
