@@ -77,7 +77,7 @@ class Server(Child):
     def __init__(self, program, folder):
         self.folder = tempfile.mkdtemp(prefix="server-", dir=folder)
         dirs = [word for name in ("config", "data", "cache") for word in ("--%s-dir" % name, os.path.join(self.folder, name))]
-        flags = ["--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0", "--log", "warn"]
+        flags = ["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0", "--log", "warn"]
         self.log = open(os.path.join(self.folder, "log"), "w+")
         own = {name: value for name, value in os.environ.items() if not name.startswith("BALCONY_")}
         super().__init__([program, *dirs, *flags], stderr=self.log, env=own)

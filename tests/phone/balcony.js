@@ -20,7 +20,7 @@ export async function start(folder) {
   const program = process.env.SERVER_UNDER_TEST;
   if (!program) throw new Error("SERVER_UNDER_TEST names no program; build one with: cargo build -p balcony-server");
   const dirs = ["config", "data", "cache"].flatMap((name) => [`--${name}-dir`, join(folder, name)]);
-  const flags = ["--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0"];
+  const flags = ["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0"];
   const child = spawn(program, [...dirs, ...flags], { stdio: ["ignore", "pipe", "pipe"], env: surroundings() });
   let log = "";
   child.stderr.on("data", (bytes) => (log += bytes));

@@ -19,7 +19,8 @@ use crate::data_dir::{DataDir, Run, make_private};
 use crate::http::base::Base;
 use crate::http::health::Health;
 use crate::http::host::Hosts;
-use crate::http::{self, Door, listener};
+use crate::http::listener::{self, Connections, Speech};
+use crate::http::{self, Door};
 use crate::logging;
 use crate::loopback::Loopback;
 use crate::produce::Workshop;
@@ -124,7 +125,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     behind.spawn_ending("budget", |stopping| share_budget(streams.clone(), stopping));
     let app =
         App { config: config.clone(), health: health.clone(), store, ticket_key, tasks: behind.clone(), streams, samples: Arc::default() };
-    listener::serve(tcp, http::open(door, app.clone()), &doors, listener::plain);
+    listener::serve(tcp, Speech::Plain, http::open(door, app.clone()), &Connections::default(), &doors);
 
     // Before it is announced: whoever reads the line may ask at once.
     health.set_ready(true);

@@ -27,7 +27,7 @@ fn command(folder: &Path) -> Command {
     for name in ["config", "data", "cache"] {
         command.arg(format!("--{name}-dir")).arg(folder.join(name));
     }
-    command.args(["--http-port", "0", "--https-port", "0", "--no-dht", "--no-trackers", "--no-mdns"]);
+    command.args(["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--no-dht", "--no-trackers", "--no-mdns"]);
     command
 }
 
@@ -43,8 +43,9 @@ impl Server {
         let mut child = command.spawn().expect("started");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let address = line.trim().strip_prefix("listening http=").unwrap_or_else(|| panic!("{line:?}: {}", read(&stderr)));
-        let address = address.parse().expect("address");
+        let words = line.trim().strip_prefix("listening ").unwrap_or_else(|| panic!("{line:?}: {}", read(&stderr)));
+        let word = |name: &str| words.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok());
+        let address = word("http").unwrap_or_else(|| panic!("{line:?}"));
         let token = read(&folder.path().join("data/admin-token")).trim().to_owned();
         Self { child, address, token, folder, stderr }
     }

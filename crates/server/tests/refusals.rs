@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::middleware;
 use axum::routing::{get, post};
-use balcony_server::http::listener;
+use balcony_server::http::listener::{self, Connections, Speech};
 use balcony_server::http::problem::{self, Json, Path, Query};
 use balcony_server::tasks::Tasks;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ async fn start() -> (SocketAddr, Tasks) {
         .layer(middleware::from_fn(problem::layer));
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let (address, tasks) = (tcp.local_addr().expect("address"), Tasks::new());
-    listener::serve(tcp, router, &tasks, listener::plain);
+    listener::serve(tcp, Speech::Plain, router, &Connections::default(), &tasks);
     (address, tasks)
 }
 

@@ -4,10 +4,11 @@
 //! What a client hears when it breaks HTTP itself, so that no route ever sees its request, is a problem document
 //! too: hyper writes a bare status line there, and [`Wire`] puts the document behind it.
 
+use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,15 +21,21 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use super::problem;
+use super::rate::house;
 use crate::tasks::Tasks;
 
-/// How many connections may be open at once.
+/// How many connections may be open at once: from other machines in all, from one of them, and from this one.
 const CONNECTIONS: usize = 512;
+const CONNECTIONS_PER_ADDRESS: usize = 128;
+const CONNECTIONS_FROM_HERE: usize = 512;
 /// How long a client may take for its first bytes.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept, and how long the headers of a request may take.
@@ -38,57 +45,182 @@ const UNREAD: Duration = Duration::from_secs(120);
 /// How long and how far we read on after our last word, so that the client gets to read it before the reset.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
+/// How much of an answer TLS seals before the socket takes it: large pieces cost fewer calls of the system.
+const TLS_BUFFER: usize = 256 << 10;
 /// Buffer of one connection for request heads; beyond it hyper answers by itself.
 const HEAD_BUFFER: usize = 64 << 10;
 
-/// The two ends of the connection that a request came by; in the extensions of every request.
+/// How a client came in: what it may ask for depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entrance {
+    /// Plain HTTP from this very machine, at 127.0.0.1 or ::1: everything.
+    Loopback,
+    /// Plain HTTP at any other address: what a phone needs before it can use HTTPS.
+    Lan,
+    /// HTTPS: everything.
+    Tls,
+    /// Plain HTTP where HTTPS is spoken: led to HTTPS.
+    PlainOnTls,
+}
+
+/// The two ends of the connection that a request came by, and which entrance it is; in the extensions of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// The client.
     pub remote: SocketAddr,
     /// The address of ours that it came in by.
     pub local: SocketAddr,
+    /// The entrance.
+    pub entrance: Entrance,
+}
+
+impl Peer {
+    /// Of a connection by which plain HTTP is spoken where nothing else is.
+    fn plain(remote: SocketAddr, local: SocketAddr) -> Self {
+        let entrance = if is_here(remote, local) { Entrance::Loopback } else { Entrance::Lan };
+        Self { remote, local, entrance }
+    }
+}
+
+/// Whether a connection comes from this machine, to the loopback address proper: any other address, those of
+/// 127.0.0.0/8 included, may be one that is forwarded to.
+fn is_here(remote: SocketAddr, local: SocketAddr) -> bool {
+    let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    own.contains(&local.ip().to_canonical()) && remote.ip().to_canonical().is_loopback()
+}
+
+/// What is spoken on a socket.
+#[derive(Clone)]
+pub enum Speech {
+    /// HTTP.
+    Plain,
+    /// HTTP over TLS. Who speaks plain HTTP there is understood too ([`Entrance::PlainOnTls`]).
+    Tls(TlsAcceptor),
+}
+
+impl Speech {
+    /// TLS with this configuration, which has to offer `h2` and `http/1.1` (ALPN).
+    pub fn tls(config: Arc<ServerConfig>) -> Self {
+        Self::Tls(TlsAcceptor::from(config))
+    }
+}
+
+/// Who is connected, over all sockets: at most so many in all, and of one address. This machine itself has its own
+/// share, so that nobody in the LAN can lock the owner out. Cheap to clone; clones count together.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    others: Arc<Semaphore>,
+    here: Arc<Semaphore>,
+    by_address: Counts,
+}
+
+/// Open connections by address.
+type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// A place among the [`Connections`], given back when it is dropped.
+#[derive(Debug)]
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    counted: Option<(Counts, IpAddr)>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            others: Arc::new(Semaphore::new(CONNECTIONS)),
+            here: Arc::new(Semaphore::new(CONNECTIONS_FROM_HERE)),
+            by_address: Arc::default(),
+        }
+    }
+}
+
+impl Connections {
+    /// A place for one more connection; `None` when there are too many.
+    fn place(&self, remote: SocketAddr, local: SocketAddr) -> Option<Place> {
+        if is_here(remote, local) {
+            return Some(Place { _permit: self.here.clone().try_acquire_owned().ok()?, counted: None });
+        }
+        let permit = self.others.clone().try_acquire_owned().ok()?;
+        let address = house(remote.ip());
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = by_address.entry(address).or_default();
+        if *open >= CONNECTIONS_PER_ADDRESS {
+            return None;
+        }
+        *open += 1;
+        Some(Place { _permit: permit, counted: Some((self.by_address.clone(), address)) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((by_address, address)) = &self.counted else { return };
+        let mut by_address = by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = by_address.get_mut(address) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                by_address.remove(address);
+            }
+        }
+    }
 }
 
 /// Accepts connections until `tasks` stop, then lets the running requests end within the group's deadline.
 /// Runs as tasks of the group; returns at once.
-///
-/// `upgrade` turns the TCP connection into what HTTP is spoken on: [`plain`], or a TLS handshake.
-pub fn serve<U, F, Io>(listener: TcpListener, router: Router, tasks: &Tasks, upgrade: U)
-where
-    U: Fn(TcpStream) -> F + Clone + Send + 'static,
-    F: Future<Output = io::Result<Io>> + Send + 'static,
-    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let connections = tasks.clone();
+pub fn serve(listener: TcpListener, speech: Speech, router: Router, connections: &Connections, tasks: &Tasks) {
+    let (group, connections) = (tasks.clone(), connections.clone());
     tasks.spawn("accept", async move {
-        let free = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            let Ok(permit) = free.clone().acquire_owned().await else { return };
-            let Some((stream, peer)) = accept(&listener).await else { continue };
-            let (router, upgrade) = (router.clone(), upgrade.clone());
-            drop(connections.spawn_ending("connection", move |stop| async move {
-                let _permit = permit;
-                if let Ok(Ok(io)) = tokio::time::timeout(FIRST_BYTES, upgrade(stream)).await {
-                    converse(io, router, peer, stop).await;
+            let Some((stream, remote, local)) = accept(&listener).await else { continue };
+            let Some(place) = connections.place(remote, local) else {
+                tracing::debug!(%remote, "too many connections");
+                continue;
+            };
+            let (router, speech) = (router.clone(), speech.clone());
+            drop(group.spawn_ending("connection", move |stop| async move {
+                let _place = place;
+                match tokio::time::timeout(FIRST_BYTES, greet(stream, remote, local, speech)).await {
+                    Ok(Ok(Greeted::Plain(io, peer))) => converse(io, router, peer, stop).await,
+                    Ok(Ok(Greeted::Tls(io, peer))) => converse(io, router, peer, stop).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+                    Err(_) => tracing::debug!("a handshake took too long"),
                 }
             }));
         }
     });
 }
 
-/// HTTP on the bare TCP connection.
-pub async fn plain(stream: TcpStream) -> io::Result<TcpStream> {
-    Ok(stream)
+/// A connection of which is known what is spoken on it.
+enum Greeted {
+    Plain(TcpStream, Peer),
+    Tls(Box<TlsStream<TcpStream>>, Peer),
 }
 
-async fn accept(listener: &TcpListener) -> Option<(TcpStream, Peer)> {
+/// The first byte of a TLS connection: a record of the kind "handshake" (RFC 8446 section 5.1). No method of HTTP begins with it.
+const HANDSHAKE: u8 = 0x16;
+
+async fn greet(stream: TcpStream, remote: SocketAddr, local: SocketAddr, speech: Speech) -> io::Result<Greeted> {
+    let Speech::Tls(acceptor) = speech else {
+        return Ok(Greeted::Plain(stream, Peer::plain(remote, local)));
+    };
+    let mut first = [0_u8];
+    if stream.peek(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if first != [HANDSHAKE] {
+        return Ok(Greeted::Plain(stream, Peer { remote, local, entrance: Entrance::PlainOnTls }));
+    }
+    let accepted = acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(TLS_BUFFER)));
+    Ok(Greeted::Tls(Box::new(accepted.await?), Peer { remote, local, entrance: Entrance::Tls }))
+}
+
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr, SocketAddr)> {
     match listener.accept().await {
         Ok((stream, remote)) => {
             // Small chunks of a growing segment must not wait for the acknowledgement of the last one.
             stream.set_nodelay(true).ok()?;
             let local = stream.local_addr().ok()?;
-            Some((stream, Peer { remote, local }))
+            Some((stream, remote, local))
         }
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted");
@@ -298,6 +430,48 @@ mod tests {
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn only_the_loopback_address_proper_is_this_machine() {
+        let entrance = |remote: &str, local: &str| Peer::plain(remote.parse().expect("remote"), local.parse().expect("local")).entrance;
+        for (remote, local) in [
+            ("127.0.0.1:9", "127.0.0.1:1"),
+            ("[::1]:9", "[::1]:1"),
+            ("[::ffff:127.0.0.1]:9", "[::ffff:127.0.0.1]:1"),
+            ("127.0.0.3:9", "127.0.0.1:1"),
+        ] {
+            assert_eq!(entrance(remote, local), Entrance::Loopback, "{remote} {local}");
+        }
+        for (remote, local) in [
+            ("127.0.0.1:9", "127.0.0.2:1"),
+            ("192.168.1.9:9", "192.168.1.7:1"),
+            ("192.168.1.7:9", "192.168.1.7:1"),
+            // Whatever let such a packet in: it does not come from here.
+            ("192.168.1.9:9", "127.0.0.1:1"),
+            ("[fe80::1]:9", "[::1]:1"),
+        ] {
+            assert_eq!(entrance(remote, local), Entrance::Lan, "{remote} {local}");
+        }
+    }
+
+    #[test]
+    fn one_address_cannot_take_all_connections() {
+        let connections = Connections::default();
+        let local: SocketAddr = "192.168.1.7:1".parse().expect("local");
+        let place = |remote: String| connections.place(remote.parse().expect("remote"), local);
+        let greedy: Vec<_> = (0..200).map_while(|n| place(format!("192.168.1.9:{}", n + 1))).collect();
+        assert_eq!(greedy.len(), CONNECTIONS_PER_ADDRESS);
+        let network: Vec<_> = (0..200).map_while(|n| place(format!("[2001:db8::{n:x}]:1"))).collect();
+        assert_eq!(network.len(), CONNECTIONS_PER_ADDRESS, "an IPv6 network is one address");
+        let others: Vec<_> = (0..600).map_while(|n| place(format!("10.0.{}.{}:1", n / 250, n % 250))).collect();
+        assert_eq!(others.len(), CONNECTIONS - 2 * CONNECTIONS_PER_ADDRESS);
+        let here: Vec<_> = (0..600).map_while(|_| connections.place(([127, 0, 0, 1], 9).into(), ([127, 0, 0, 1], 1).into())).collect();
+        assert_eq!(here.len(), CONNECTIONS_FROM_HERE, "this machine has its own share");
+        drop(greedy);
+        assert!(place("192.168.1.9:1".to_owned()).is_some(), "places are given back");
+        drop((network, others));
+        assert!(connections.by_address.lock().expect("free").is_empty(), "nothing is remembered of who has left");
+    }
 
     #[test]
     fn only_bare_errors_are_completed() {

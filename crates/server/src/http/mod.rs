@@ -11,6 +11,7 @@
 
 pub mod auth;
 pub mod base;
+pub mod bind;
 pub mod events;
 pub mod health;
 pub mod host;

@@ -51,7 +51,7 @@ impl Buckets {
 }
 
 /// One device may use every address of its IPv6 network (the first 64 bits).
-fn house(address: IpAddr) -> IpAddr {
+pub(super) fn house(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into(),

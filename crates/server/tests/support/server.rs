@@ -80,7 +80,7 @@ impl TestServer {
         let stderr = std::fs::File::options().create(true).append(true).open(self.log()).expect("a file for its stderr");
         let mut process = Command::new(env!("CARGO_BIN_EXE_balcony-server"))
             .arg("serve")
-            .args(["--http-port", "0", "--https-port", "0", "--reserve-bytes", "0"])
+            .args(["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--reserve-bytes", "0"])
             .args(["--no-dht", "--no-mdns", "--no-trackers", "--allow-private-peers"])
             .arg("--config-dir")
             .arg(self.folder.path().join("config"))
