@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+pub mod pairing;
 pub mod ticket;
 pub mod token;
 
@@ -66,6 +67,10 @@ id!(
 id!(
     /// A stream, as it stands in the addresses of the API.
     StreamId
+);
+id!(
+    /// A pairing offer.
+    OfferId
 );
 
 impl DeviceId {
