@@ -12,6 +12,7 @@ pub mod http;
 pub mod logging;
 pub mod loopback;
 pub mod produce;
+pub mod qr;
 pub mod sample;
 pub mod segments;
 pub mod source;
