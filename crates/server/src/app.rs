@@ -21,6 +21,7 @@ use crate::http::health::Health;
 use crate::http::host::Hosts;
 use crate::http::listener::{self, Connections, Speech};
 use crate::http::{self, Door};
+use crate::lan::machine_name;
 use crate::logging;
 use crate::loopback::Loopback;
 use crate::produce::Workshop;
@@ -236,11 +237,4 @@ fn announce(data: &mut DataDir, http: SocketAddr) -> anyhow::Result<()> {
     println!("listening http={http}");
     tracing::info!(%http, version = env!("CARGO_PKG_VERSION"), "listening");
     Ok(())
-}
-
-/// The machine's own name, without its domain.
-pub(crate) fn machine_name() -> Option<String> {
-    let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
-    let name = name.split('.').next()?.to_owned();
-    (!name.is_empty()).then_some(name)
 }

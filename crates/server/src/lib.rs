@@ -9,6 +9,7 @@ pub mod config;
 pub mod data_dir;
 pub mod film;
 pub mod http;
+pub mod lan;
 pub mod logging;
 pub mod loopback;
 pub mod produce;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::typed::Asked;
 use crate::config::{self, Command, Machine, Mistakes, Resolved, Words};
-use crate::{app, cage, http};
+use crate::{app, cage, http, lan};
 
 /// What the arguments came to.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ fn machine() -> Machine {
     let folder = |which: fn(&directories::ProjectDirs) -> &Path| folders.as_ref().map(which).map(Path::to_owned).unwrap_or_default();
     let program = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(Into::into);
     Machine {
-        name: app::machine_name().unwrap_or_default(),
+        name: lan::machine_name().unwrap_or_default(),
         config_dir: folder(directories::ProjectDirs::config_dir),
         data_dir: folder(directories::ProjectDirs::data_dir),
         cache_dir: folder(directories::ProjectDirs::cache_dir),
