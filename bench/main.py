@@ -16,6 +16,7 @@ import tempfile
 import time
 
 import films
+import trust
 from parts import Line, Nginx, Peak, Seeder, Server, connect, fetch, timescale, until
 
 KIB = 1 << 10
@@ -236,6 +237,9 @@ class Bench:
             ("cpu copy", self.cpu_copy),
             ("memory", self.memory),
             ("sending", self.sending),
+            ("sending tls", lambda: trust.sending(self)),
+            ("abuse", lambda: trust.abuse(self)),
+            ("crowd", lambda: trust.crowd(self)),
         ]
 
 

@@ -77,24 +77,40 @@ class Server(Child):
     def __init__(self, program, folder):
         self.folder = tempfile.mkdtemp(prefix="server-", dir=folder)
         dirs = [word for name in ("config", "data", "cache") for word in ("--%s-dir" % name, os.path.join(self.folder, name))]
-        flags = ["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0", "--log", "warn"]
+        flags = ["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers",
+                 "--reserve-bytes", "0", "--log", "warn"]
         self.log = open(os.path.join(self.folder, "log"), "w+")
+        self.words = [program, *dirs, *flags]
+        self.launch()
+
+    def launch(self):
         own = {name: value for name, value in os.environ.items() if not name.startswith("BALCONY_")}
-        super().__init__([program, *dirs, *flags], stderr=self.log, env=own)
+        super().__init__(self.words, stderr=self.log, env=own)
         while not self.line().startswith("listening "):
             pass
         with open(os.path.join(self.folder, "data", "run.json")) as file:
             said = json.load(file)
         self.pid = said["pid"]
-        self.host = said["http"]
+        self.host, self.https = said["http"], said["https"]
         with open(said["adminTokenFile"]) as file:
             self.token = file.read().strip()
         self.connection = connect(self.host)
+
+    def again(self, between):
+        """Ends it in order, does something to its folders, and starts it on them again."""
+        super().__exit__()
+        between(self.folder)
+        self.launch()
 
     def __exit__(self, *what):
         super().__exit__(*what)
         self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def pair(self, name):
+        """Pairs a device, as a person of its own. Answers its token."""
+        offer = self.call("POST", "/api/pairings", {})
+        return self.call("POST", "/api/pair", {"code": offer["code"], "deviceName": name, "platform": "bench"})["token"]
 
     def call(self, method, path, body=None):
         headers = {"Authorization": "Bearer " + self.token}
@@ -315,14 +331,23 @@ class Peak:
         self.thread.join()
 
 
-class Nginx:
-    """nginx with one worker and static files, plain HTTP. With sendfile the kernel gives out its own pages and copies nothing."""
+def certificate(folder):
+    """A certificate and a key for the rival, of the kind that Balcony makes for itself (P-256)."""
+    paths = [os.path.join(folder, name) for name in ("rival.pem", "rival.key")]
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+                    "-addext", "subjectAltName=IP:127.0.0.1", "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True)
+    return paths
 
-    def __init__(self, folder, sendfile):
+
+class Nginx:
+    """nginx with one worker and static files. With sendfile over plain HTTP the kernel gives out its own pages and copies nothing."""
+
+    def __init__(self, folder, sendfile, tls=False):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.work = tempfile.mkdtemp(prefix="nginx-")
+        secure = "listen 127.0.0.1:%d ssl http2; ssl_certificate %s; ssl_certificate_key %s;" % (self.port, *certificate(self.work)) if tls else ""
         config = os.path.join(self.work, "nginx.conf")
         with open(config, "w") as file:
             file.write("""
@@ -331,8 +356,8 @@ class Nginx:
                 http {
                     access_log off; sendfile %(sendfile)s; tcp_nopush %(sendfile)s; keepalive_requests 1000000;
                     client_body_temp_path %(work)s/a; proxy_temp_path %(work)s/b; fastcgi_temp_path %(work)s/c; uwsgi_temp_path %(work)s/d; scgi_temp_path %(work)s/e;
-                    server { listen 127.0.0.1:%(port)d; root %(root)s; }
-                }""" % {"work": self.work, "port": self.port, "root": folder, "sendfile": "on" if sendfile else "off"})
+                    server { %(listen)s root %(root)s; }
+                }""" % {"work": self.work, "listen": secure or "listen 127.0.0.1:%d;" % self.port, "root": folder, "sendfile": "on" if sendfile else "off"})
         self.process = subprocess.Popen(["/usr/sbin/nginx", "-p", self.work, "-c", config], stdin=subprocess.DEVNULL)
         self.host = "127.0.0.1:%d" % self.port
         for _ in range(200):
