@@ -12,6 +12,7 @@ pub mod http;
 pub mod lan;
 pub mod logging;
 pub mod loopback;
+pub mod pair;
 pub mod produce;
 pub mod qr;
 pub mod sample;

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::typed::Asked;
 use crate::config::{self, Command, Machine, Mistakes, Resolved, Words};
-use crate::{app, cage, http, lan};
+use crate::pair::Wanted;
+use crate::{app, cage, http, lan, pair};
 
 /// What the arguments came to.
 #[derive(Debug)]
@@ -38,13 +39,27 @@ pub fn begin(arguments: impl IntoIterator<Item = OsString>) -> Begun {
         Asked::Run(words) => words,
     };
     match resolve(&words) {
-        Ok(resolved) => match resolved.command {
+        Ok(resolved) => match &resolved.command {
             Command::Openapi => Begun::Ended(print(&http::document().to_pretty_json().expect("the API document is plain JSON"))),
-            Command::Pair { .. } | Command::ResetCa { .. } => mistyped(vec!["This program has no such command yet.".to_owned()]),
+            Command::Pair { admin, person } => Begun::Ended(pair(&resolved.data_dir, &Wanted { admin: *admin, person: person.clone() })),
+            Command::ResetCa { .. } => mistyped(vec!["This program has no such command yet.".to_owned()]),
             Command::Serve | Command::Sample => Begun::Serve(Box::new(resolved)),
         },
         Err(Mistakes(sentences)) => mistyped(sentences),
     }
+}
+
+fn pair(data_dir: &Path, wanted: &Wanted) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    runtime.block_on(async {
+        match stop_signal() {
+            Ok(stop) => pair::run(data_dir, wanted, stop).await,
+            Err(error) => failed(&error),
+        }
+    })
 }
 
 fn mistyped(sentences: Vec<String>) -> Begun {
