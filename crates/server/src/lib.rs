@@ -7,6 +7,7 @@ pub mod app;
 pub mod cage;
 pub mod config;
 pub mod data_dir;
+pub mod discovery;
 pub mod film;
 pub mod http;
 pub mod lan;
