@@ -334,6 +334,20 @@ impl Pairings {
     }
 }
 
+/// A name as a person gave it, fit to be shown to others: without control characters and without letters that turn the
+/// direction of the text around them (Unicode Standard Annex 9 section 2), blanks joined. `None` when nothing is left or
+/// more than `most` letters.
+pub fn presentable(name: &str, most: usize) -> Option<String> {
+    let hidden = |c: char| {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        turns || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}')
+    };
+    let seen: String = name.chars().map(|c| if c.is_control() || c.is_whitespace() { ' ' } else { c }).filter(|c| !hidden(*c)).collect();
+    let words: Vec<&str> = seen.split(' ').filter(|word| !word.is_empty()).collect();
+    let name = words.join(" ");
+    (!name.is_empty() && name.chars().count() <= most).then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -503,6 +517,24 @@ mod tests {
         assert!(text.contains(offer.id.as_str()));
     }
 
+    #[test]
+    fn names_are_made_presentable() {
+        for (given, shown) in [
+            ("Pixel 8", Some("Pixel 8")),
+            ("  Anna’s\t\niPhone ", Some("Anna’s iPhone")),
+            ("\u{202e}enohP\u{202c}", Some("enohP")),
+            ("a\u{0}b\u{1b}[31m", Some("a b [31m")),
+            ("👨‍👩‍👧", Some("👨‍👩‍👧")),
+            ("שלום", Some("שלום")),
+            ("", None),
+            (" \u{200f}\u{feff}\n", None),
+            (&"ä".repeat(60), Some(&"ä".repeat(60))),
+            (&"ä".repeat(61), None),
+        ] {
+            assert_eq!(presentable(given, 60).as_deref(), shown, "{given:?}");
+        }
+    }
+
     /// What can happen to offers. The numbers choose among those that were ever opened.
     #[derive(Debug, Clone)]
     enum Step {
@@ -595,6 +627,11 @@ mod tests {
         #[test]
         fn any_text_can_be_typed(text in ".{0,200}") {
             prop_assert!(as_meant(&text).chars().count() <= text.chars().count());
+            if let Some(name) = presentable(&text, 60) {
+                prop_assert!((1..=60).contains(&name.chars().count()) && !name.chars().any(char::is_control));
+                let again = presentable(&name, 60);
+                prop_assert_eq!(again.as_deref(), Some(name.as_str()));
+            }
         }
     }
 }
