@@ -28,6 +28,7 @@ use crate::produce::Workshop;
 use crate::produce::encode::{Patience, Tools};
 use crate::sample::Sample;
 use crate::segments::SegmentStore;
+use crate::settings::Settings;
 use crate::spawner::Spawner;
 use crate::store::Store;
 use crate::stream::state::State;
@@ -52,6 +53,8 @@ Share only what you may: you are responsible for it, not the makers of this prog
 pub struct App {
     /// What was asked for at the start.
     pub config: Arc<Resolved>,
+    /// What of it can be changed while the server runs, and is.
+    pub settings: Arc<Settings>,
     /// What health answers are made of.
     pub health: Health,
     /// What survives a restart.
@@ -105,7 +108,8 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     let tasks = Tasks::new();
     let (doors, behind) = (tasks.child("http"), tasks.child("app"));
     let machine = machine_name();
-    let health = Health::new(&config.name, &server_id);
+    let settings = Arc::new(Settings::new(&config));
+    let health = Health::new(settings.live(), &server_id);
     let door = Door { hosts: Hosts::new(machine.as_deref(), &[], &config.cors_origins), keyring, ports: vec![http.port()] };
     let config = Arc::new(config);
     let free = fs4::available_space(&config.cache_dir).context("the free space of the cache folder is unknown")?;
@@ -124,8 +128,16 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     let streams = Streams::new(Arc::new(ground));
     streams.restore().await?;
     behind.spawn_ending("budget", |stopping| share_budget(streams.clone(), stopping));
-    let app =
-        App { config: config.clone(), health: health.clone(), store, ticket_key, tasks: behind.clone(), streams, samples: Arc::default() };
+    let app = App {
+        config: config.clone(),
+        settings,
+        health: health.clone(),
+        store,
+        ticket_key,
+        tasks: behind.clone(),
+        streams,
+        samples: Arc::default(),
+    };
     listener::serve(tcp, Speech::Plain, http::open(door, app.clone()), &Connections::default(), &doors);
 
     // Before it is announced: whoever reads the line may ask at once.

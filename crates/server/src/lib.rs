@@ -18,6 +18,7 @@ pub mod produce;
 pub mod qr;
 pub mod sample;
 pub mod segments;
+pub mod settings;
 pub mod source;
 pub mod spawner;
 pub mod start;

@@ -3,6 +3,8 @@
 //! [`typed`] reads flags, environment and `config.toml` into plain words; [`resolved`] checks all of
 //! them at once, as a pure function. Nothing here opens a file, asks the clock or starts anything.
 
+pub mod edited;
+pub mod listed;
 pub mod resolved;
 pub mod typed;
 

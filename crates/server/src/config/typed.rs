@@ -333,7 +333,7 @@ fn file_word(value: &toml_edit::Value) -> Option<String> {
 }
 
 /// What a user typed, bounded and without control characters, in quotes.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut short: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
     if text.chars().count() > 80 {
         short.push('…');

@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::extract::State;
 use http::StatusCode;
 use serde::Serialize;
+use tokio::sync::watch;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Code, Json, Problem, ProblemBody};
 use crate::app::App;
+use crate::settings::Live;
 
 /// What health answers are made of.
 #[derive(Debug, Clone)]
 pub struct Health {
-    /// The server's name, as people see it.
-    pub name: Arc<str>,
+    live: watch::Receiver<Live>,
     /// The server's id, the same for its whole life.
     pub server_id: Arc<str>,
     ready: Arc<AtomicBool>,
@@ -24,8 +25,13 @@ pub struct Health {
 
 impl Health {
     /// Of a server that is not ready yet.
-    pub fn new(name: &str, server_id: &str) -> Self {
-        Self { name: name.into(), server_id: server_id.into(), ready: Arc::default() }
+    pub fn new(live: watch::Receiver<Live>, server_id: &str) -> Self {
+        Self { live, server_id: server_id.into(), ready: Arc::default() }
+    }
+
+    /// The server's name, as people see it.
+    pub fn name(&self) -> String {
+        self.live.borrow().name.clone()
     }
 
     /// Tells whether new requests are welcome.
@@ -61,7 +67,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 async fn health(State(app): State<App>) -> Json<HealthView> {
     Json(HealthView {
         status: "ok",
-        name: app.health.name.to_string(),
+        name: app.health.name(),
         version: env!("CARGO_PKG_VERSION"),
         server_id: app.health.server_id.to_string(),
         fingerprint: None,

@@ -20,6 +20,7 @@ pub mod media;
 pub mod problem;
 pub mod rate;
 pub mod sample;
+pub mod settings;
 pub mod streams;
 pub mod torrents;
 
@@ -55,6 +56,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(events::routes())
         .merge(torrents::routes())
         .merge(sample::routes())
+        .merge(settings::routes())
 }
 
 /// The API document (OpenAPI 3.1).

@@ -83,7 +83,7 @@ impl TestServer {
             .args(["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--reserve-bytes", "0"])
             .args(["--no-dht", "--no-mdns", "--no-trackers", "--allow-private-peers"])
             .arg("--config-dir")
-            .arg(self.folder.path().join("config"))
+            .arg(self.config_dir())
             .arg("--data-dir")
             .arg(self.data_dir())
             .arg("--cache-dir")
@@ -187,6 +187,10 @@ impl TestServer {
             }
         }
         found
+    }
+
+    pub(crate) fn config_dir(&self) -> PathBuf {
+        self.folder.path().join("config")
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
