@@ -12,6 +12,7 @@
 pub mod auth;
 pub mod base;
 pub mod bind;
+pub mod document;
 pub mod events;
 pub mod health;
 pub mod host;
@@ -61,7 +62,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// The API document (OpenAPI 3.1).
 pub fn document() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    document::complete(routes().into_openapi())
 }
 
 fn description() -> utoipa::openapi::OpenApi {
@@ -96,7 +97,7 @@ pub struct Authority(pub String);
 /// The whole server as one router: the routes behind the door.
 pub fn open(door: Door, app: App) -> Router {
     let (routes, document) = routes().split_for_parts();
-    let document: bytes::Bytes = document.to_json().expect("the API document is plain JSON").into();
+    let document: bytes::Bytes = document::complete(document).to_json().expect("the API document is plain JSON").into();
     let text = ([(header::CONTENT_TYPE, "application/json")], document);
     let routes = routes
         .merge(media::routes())
