@@ -36,7 +36,7 @@ use crate::stream::{Ground, Options, Streams};
 use crate::tasks::Tasks;
 use crate::torrent::{TorrentConfig, Torrents};
 use crate::trust::token::{admin_token, admin_token_file};
-use crate::trust::{DeviceId, Keyring, PersonId, StreamId, TicketKey};
+use crate::trust::{DeviceId, Devices, StreamId, TicketKeys};
 
 /// How long running requests may take to end, and everything else after them.
 const REQUESTS_END: Duration = Duration::from_secs(3);
@@ -59,8 +59,8 @@ pub struct App {
     pub health: Health,
     /// What survives a restart.
     pub store: Arc<Store>,
-    /// The key of all media tickets.
-    pub ticket_key: TicketKey,
+    /// The devices of the house and whose they are.
+    pub devices: Arc<Devices>,
     /// The group of everything that runs behind the door.
     pub tasks: Tasks,
     /// All streams.
@@ -80,6 +80,12 @@ impl App {
     }
 }
 
+impl FromRef<App> for Arc<Devices> {
+    fn from_ref(app: &App) -> Self {
+        app.devices.clone()
+    }
+}
+
 impl FromRef<App> for Arc<Streams> {
     fn from_ref(app: &App) -> Self {
         app.streams.clone()
@@ -95,10 +101,11 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     let mut data = DataDir::take(&config.data_dir)?;
     let logging = logging::start(data.path(), config.log.as_deref()).context("the log file cannot be opened")?;
     make_private(&config.cache_dir).with_context(|| format!("the cache folder {} cannot be used", config.cache_dir.display()))?;
-    let keyring = Keyring::new(&admin_token(data.path()).context("the admin token cannot be read")?);
-    let ticket_key = TicketKey::load(data.path()).context("the ticket key cannot be read")?;
+    let admin = admin_token(data.path()).context("the admin token cannot be read")?;
+    let keys = TicketKeys::load(data.path(), jiff::Timestamp::now()).context("the ticket keys cannot be read")?;
     let store = Arc::new(Store::open(&data.path().join("balcony.sqlite"))?);
     let (server_id, _) = store.fact("server_id", StreamId::random().to_string()).await?;
+    let devices = Devices::open(store.clone(), &admin).await?;
     show_notice(&store).await?;
 
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, config.http_port));
@@ -110,7 +117,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     let machine = machine_name();
     let settings = Arc::new(Settings::new(&config));
     let health = Health::new(settings.live(), &server_id);
-    let door = Door { hosts: Hosts::new(machine.as_deref(), &[], &config.cors_origins), keyring, ports: vec![http.port()] };
+    let door = Door { hosts: Hosts::new(machine.as_deref(), &[], &config.cors_origins), devices: devices.clone(), ports: vec![http.port()] };
     let config = Arc::new(config);
     let free = fs4::available_space(&config.cache_dir).context("the free space of the cache folder is unknown")?;
     let budget = cache_budget(config.cache_max_bytes, free, size_of_tree(&config.cache_dir));
@@ -121,19 +128,22 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
         workshop,
         store: store.clone(),
         tasks: behind.clone(),
-        key: ticket_key.clone(),
+        keys,
+        devices: devices.clone(),
         expire_after: config.expire_after,
         stall_timeout: config.stall_timeout,
     };
     let streams = Streams::new(Arc::new(ground));
     streams.restore().await?;
+    behind.spawn_ending("last seen", |stopping| devices.clone().tend(stopping));
+    behind.spawn_ending("ticket keys", |stopping| streams.clone().tend_keys(stopping));
     behind.spawn_ending("budget", |stopping| share_budget(streams.clone(), stopping));
     let app = App {
         config: config.clone(),
         settings,
         health: health.clone(),
         store,
-        ticket_key,
+        devices,
         tasks: behind.clone(),
         streams,
         samples: Arc::default(),
@@ -222,10 +232,11 @@ async fn show_sample(app: &App, http: SocketAddr) -> anyhow::Result<()> {
     println!("magnet {link}");
     if stream_it {
         let magnet = Magnet::parse(&link).context("the sample's magnet is not one")?;
-        let (stream, _) = app.streams.start(DeviceId::owner(), PersonId::owner(), magnet, Options::default());
+        let owner = app.devices.holder(&DeviceId::owner()).context("the owner's own record is missing")?;
+        let (stream, _) = app.streams.start(&owner, magnet, Options::default());
         let mut changes = stream.changes();
         changes.wait_for(|seen| seen.state.is_over() || matches!(seen.state, State::Ready { .. })).await?;
-        let view = stream.view(Base::of(&http.to_string()).as_str());
+        let view = stream.view(Base::of(&http.to_string()).as_str(), &owner.device);
         match stream.state() {
             State::Ready { .. } => println!("playable {}", view.stream_url.unwrap_or_default()),
             _ => println!("not playable: {}", view.message),

@@ -155,7 +155,7 @@ fn append(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trust::{DeviceId, StreamId, Ticket, TicketKey, Token};
+    use crate::trust::{DeviceId, StreamId, Ticket, TicketKeys, Token};
     use proptest::prelude::{any, prop_assert, proptest};
 
     #[test]

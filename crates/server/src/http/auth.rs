@@ -2,26 +2,24 @@
 //!
 //! It fails closed: the door lets nothing of the API through without a caller, whether the handler asks for one or not.
 
+use std::net::IpAddr;
+
 use axum::extract::FromRequestParts;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{StatusCode, Uri};
+use tokio_util::sync::CancellationToken;
 
 use super::problem::{Code, Problem};
-use crate::trust::token::Holder;
-use crate::trust::{DeviceId, Keyring, PersonId, Token};
+use crate::trust::{Devices, Token};
 
 /// The device that asks, and whose it is. Extracted by handlers; answered with 401 where there is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// The device.
-    pub device: DeviceId,
-    /// Its person: whom streams belong to.
-    pub person: PersonId,
-    /// Whether this is the owner of the machine.
-    pub admin: bool,
-}
+pub use crate::trust::Holder as Caller;
+
+/// In the extensions of an answer: cancelled when whoever it is for may no longer have it. The answer's body breaks off then.
+#[derive(Debug, Clone)]
+pub struct Gone(pub CancellationToken);
 
 impl Caller {
     /// Refuses everyone but the owner of the machine.
@@ -30,12 +28,6 @@ impl Caller {
     /// `forbidden`.
     pub fn require_admin(&self) -> Result<(), Problem> {
         if self.admin { Ok(()) } else { Err(Problem::new(Code::Forbidden, "Only the owner of this server may do that.")) }
-    }
-}
-
-impl From<&Holder> for Caller {
-    fn from(holder: &Holder) -> Self {
-        Self { device: holder.device.clone(), person: holder.person.clone(), admin: holder.admin }
     }
 }
 
@@ -55,13 +47,13 @@ pub fn unauthenticated() -> Problem {
 }
 
 /// Finds the caller by the `Authorization` header, or by the token of the path prefix.
-pub fn identify(keyring: &Keyring, headers: &HeaderMap, prefix: Option<Token>) -> Option<Caller> {
+pub fn identify(devices: &Devices, headers: &HeaderMap, prefix: Option<Token>, from: IpAddr) -> Option<Caller> {
     let token = match bearer(headers) {
         Shown::Token(token) => token,
         Shown::Nothing => prefix?,
         Shown::Rubbish => return None,
     };
-    keyring.who(&token).map(Caller::from)
+    devices.who(&token, from)
 }
 
 enum Shown {
@@ -107,16 +99,21 @@ pub fn take_prefix(uri: &Uri) -> Prefix {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::store::Store;
 
     fn with(values: &[&str]) -> HeaderMap {
         values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_str(value).expect("value"))).collect()
     }
 
-    #[test]
-    fn the_token_may_stand_in_the_header_or_in_the_path() {
+    #[tokio::test]
+    async fn the_token_may_stand_in_the_header_or_in_the_path() {
         let (token, other) = (Token::random(), Token::random());
-        let ring = Keyring::new(&token);
+        let folder = tempfile::tempdir().expect("folder");
+        let store = Arc::new(Store::open(&folder.path().join("db")).expect("opened"));
+        let devices = Devices::open(store, &token).await.expect("opened");
         let (good, bad) = (format!("Bearer {}", token.reveal()), format!("Bearer {}", other.reveal()));
         let table: [(&[&str], Option<&Token>, bool); 9] = [
             (&[], None, false),
@@ -131,7 +128,7 @@ mod tests {
             (&[&bad], Some(&token), false),
         ];
         for (headers, prefix, expected) in table {
-            assert_eq!(identify(&ring, &with(headers), prefix.cloned()).is_some(), expected);
+            assert_eq!(identify(&devices, &with(headers), prefix.cloned(), IpAddr::from([127, 0, 0, 1])).is_some(), expected);
         }
     }
 

@@ -12,12 +12,14 @@
 pub mod auth;
 pub mod base;
 pub mod bind;
+pub mod devices;
 pub mod document;
 pub mod events;
 pub mod health;
 pub mod host;
 pub mod listener;
 pub mod media;
+pub mod people;
 pub mod problem;
 pub mod rate;
 pub mod sample;
@@ -38,7 +40,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
-use crate::trust::Keyring;
+use crate::trust::Devices;
 use auth::{Caller, Prefix};
 use host::{Area, Hosts};
 use listener::Peer;
@@ -58,6 +60,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(torrents::routes())
         .merge(sample::routes())
         .merge(settings::routes())
+        .merge(devices::routes())
+        .merge(people::routes())
 }
 
 /// The API document (OpenAPI 3.1).
@@ -83,8 +87,8 @@ fn description() -> utoipa::openapi::OpenApi {
 pub struct Door {
     /// The names that are ours, and the origins that may use the API.
     pub hosts: Hosts,
-    /// The tokens that open.
-    pub keyring: Keyring,
+    /// Those whose tokens open.
+    pub devices: Arc<Devices>,
     /// The ports that are ours.
     pub ports: Vec<u16>,
 }
@@ -158,7 +162,8 @@ fn admit(door: &Door, buckets: &Buckets, mut request: Request) -> Result<(Area, 
             Some(token)
         }
     };
-    let caller = if broken { None } else { auth::identify(&door.keyring, request.headers(), token) };
+    let remote = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.remote.ip());
+    let caller = if broken { None } else { auth::identify(&door.devices, request.headers(), token, remote) };
     match caller {
         Some(caller) => {
             request.extensions_mut().insert::<Caller>(caller);

@@ -4,7 +4,7 @@ use rusqlite_migration::{M, Migrations};
 
 /// Every step, in order.
 pub(super) fn all() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST)])
+    Migrations::new(vec![M::up(FIRST), M::up(DEVICES)])
 }
 
 /// Times are milliseconds since 1970 (UTC); JSON stands in columns whose inside is never asked for.
@@ -63,6 +63,22 @@ CREATE TABLE torrents (
 INSERT INTO people (id, name, admin, created_at) VALUES ('owner', 'Owner', 1, unixepoch() * 1000);
 INSERT INTO devices (id, person, name, platform, created_at) VALUES ('owner', 'owner', 'This machine', 'server', unixepoch() * 1000);
 ";
+
+/// The owner's scope belongs to a device and not to a person; a stream keeps the key that its addresses were made with.
+const DEVICES: &str = "
+ALTER TABLE devices ADD COLUMN admin INTEGER NOT NULL DEFAULT 0;
+UPDATE devices SET admin = 1 WHERE id = 'owner';
+ALTER TABLE streams ADD COLUMN ticket_key INTEGER NOT NULL DEFAULT 1;
+CREATE INDEX streams_by_device ON streams (device);
+CREATE INDEX streams_by_person ON streams (person);
+CREATE INDEX devices_by_person ON devices (person);
+";
+
+/// The database as the first version of the program made it.
+#[cfg(test)]
+pub(super) fn first_only() -> Migrations<'static> {
+    Migrations::new(vec![M::up(FIRST)])
+}
 
 #[cfg(test)]
 mod tests {

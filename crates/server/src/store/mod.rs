@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 mod migrations;
 mod rows;
 
-pub use rows::{StreamRow, TorrentRow};
+pub use rows::{DeviceRow, PersonRow, StreamRow, TorrentRow};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -90,22 +90,24 @@ impl Store {
         Ok(Self { commands: Some(commands), thread: Some(thread) })
     }
 
-    async fn ask<T, F>(&self, question: F) -> Result<T, StoreError>
+    /// Sends a question to the store's thread at once; the answer is waited for apart. Questions are answered in the order in which they
+    /// were asked, whoever waits first.
+    fn ask<T, F>(&self, question: F) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, F>
     where
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let (answer, heard) = oneshot::channel();
-        let command = Box::new(move |connection: &mut Connection| {
+        let command: Command = Box::new(move |connection: &mut Connection| {
             // Whoever asked may have gone away; the write counts all the same.
             let _ = answer.send(question(connection));
         });
-        self.commands.as_ref().ok_or(StoreError::Closed)?.send(command).map_err(|_| StoreError::Closed)?;
-        heard.await.map_err(|_| StoreError::Closed)?
+        let sent = self.commands.as_ref().is_some_and(|commands| commands.send(command).is_ok());
+        async move { if sent { heard.await.map_err(|_| StoreError::Closed)? } else { Err(StoreError::Closed) } }
     }
 
-    /// Writes a stream, new or changed; on disk when this returns.
-    pub async fn save_stream(&self, row: &StreamRow) -> Result<(), StoreError> {
+    /// Writes a stream, new or changed; on disk when this returns. `false`: its device or its person is gone, so it was not written.
+    pub async fn save_stream(&self, row: &StreamRow) -> Result<bool, StoreError> {
         let row = row.clone();
         self.ask(move |connection| rows::save_stream(connection, &row)).await
     }
@@ -136,6 +138,79 @@ impl Store {
     pub async fn delete_torrent(&self, info_hash: &str) -> Result<bool, StoreError> {
         let hash = info_hash.to_owned();
         self.ask(move |connection| Ok(connection.execute("DELETE FROM torrents WHERE info_hash = ?1", [hash])? > 0)).await
+    }
+
+    /// Forgets many streams in one go.
+    pub async fn delete_streams(&self, ids: Vec<String>) -> Result<(), StoreError> {
+        self.ask(move |connection| {
+            let transaction = connection.transaction()?;
+            for id in &ids {
+                transaction.prepare_cached("DELETE FROM streams WHERE id = ?1")?.execute([id])?;
+            }
+            Ok(transaction.commit()?)
+        })
+        .await
+    }
+
+    /// All people, the oldest first. Those of whom nothing is left, neither device nor stream, are forgotten before.
+    pub fn people(&self) -> impl Future<Output = Result<Vec<PersonRow>, StoreError>> + Send + use<> {
+        self.ask(|connection| {
+            connection.execute(
+                "DELETE FROM people WHERE admin = 0 AND id NOT IN (SELECT person FROM devices) AND id NOT IN (SELECT person FROM streams)",
+                [],
+            )?;
+            rows::people(connection)
+        })
+    }
+
+    /// All devices, the oldest first.
+    pub fn devices(&self) -> impl Future<Output = Result<Vec<DeviceRow>, StoreError>> + Send + use<> {
+        self.ask(|connection| rows::devices(connection))
+    }
+
+    /// Writes a new device, and its person if that is new too. Asked at once, on disk when the future is done.
+    pub fn add_device(&self, person: PersonRow, device: DeviceRow) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.ask(move |connection| {
+            let transaction = connection.transaction()?;
+            rows::add_person(&transaction, &person)?;
+            rows::add_device(&transaction, &device)?;
+            Ok(transaction.commit()?)
+        })
+    }
+
+    /// Writes what changed of devices, with a person of theirs that may be new. Asked at once, on disk when the future is done.
+    pub fn change_devices(
+        &self,
+        person: Option<PersonRow>,
+        devices: Vec<DeviceRow>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.ask(move |connection| {
+            let transaction = connection.transaction()?;
+            if let Some(person) = &person {
+                rows::add_person(&transaction, person)?;
+            }
+            devices.iter().try_for_each(|device| rows::change_device(&transaction, device))?;
+            Ok(transaction.commit()?)
+        })
+    }
+
+    /// Forgets devices, and the streams that only they stand for. Asked at once, on disk when the future is done.
+    pub fn delete_devices(&self, ids: Vec<String>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.ask(move |connection| {
+            let transaction = connection.transaction()?;
+            for id in &ids {
+                transaction.execute("DELETE FROM devices WHERE id = ?1", [id])?;
+            }
+            Ok(transaction.commit()?)
+        })
+    }
+
+    /// Gives a person another name. Asked at once, on disk when the future is done.
+    pub fn rename_person(&self, id: String, name: String) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.ask(move |connection| {
+            connection.execute("UPDATE people SET name = ?2 WHERE id = ?1", [id, name])?;
+            Ok(())
+        })
     }
 
     /// A fact that is decided once: reads it, or writes `fresh` where there is none (a server id, "notice shown").

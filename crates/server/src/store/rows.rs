@@ -1,10 +1,10 @@
 //! The rows, as the program sees them, and the statements that write and read them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::StoreError;
 
@@ -41,6 +41,42 @@ pub struct StreamRow {
     pub expires_at: Timestamp,
     /// When it was stopped or ended.
     pub stopped_at: Option<Timestamp>,
+    /// Number of the key that its tickets are made with.
+    pub ticket_key: u16,
+}
+
+/// A person as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersonRow {
+    /// Its id in the API.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// When it was first met (kept in milliseconds).
+    pub created_at: Timestamp,
+}
+
+/// A device as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRow {
+    /// Its id in the API.
+    pub id: String,
+    /// Whose it is.
+    pub person: String,
+    /// For people.
+    pub name: String,
+    /// What it says it is.
+    pub platform: String,
+    /// SHA-256 of its token; `None` for the owner's own record, whose token is a file.
+    pub token_hash: Option<[u8; 32]>,
+    /// Whether it has the owner's scope.
+    pub admin: bool,
+    /// When it was paired (kept in milliseconds).
+    pub created_at: Timestamp,
+    /// When it last asked for something.
+    pub last_seen_at: Option<Timestamp>,
+    /// From where.
+    pub last_address: Option<IpAddr>,
 }
 
 /// A torrent as it is kept, shared by its streams.
@@ -58,16 +94,19 @@ pub struct TorrentRow {
     pub selected: Vec<u32>,
 }
 
-pub(super) fn save_stream(connection: &Connection, row: &StreamRow) -> Result<(), StoreError> {
+/// A stream whose device or person is gone is over, and is not written down: it must not come back.
+pub(super) fn save_stream(connection: &Connection, row: &StreamRow) -> Result<bool, StoreError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO streams (id, device, person, info_hash, magnet, options, file_index, status, phase, error, title,
-                              position, created_at, expires_at, stopped_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+                              position, created_at, expires_at, stopped_at, ticket_key)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+          WHERE EXISTS (SELECT 1 FROM devices WHERE id = ?2) AND EXISTS (SELECT 1 FROM people WHERE id = ?3)
          ON CONFLICT (id) DO UPDATE SET
             device = ?2, person = ?3, info_hash = ?4, magnet = ?5, options = ?6, file_index = ?7, status = ?8, phase = ?9,
-            error = ?10, title = ?11, position = ?12, created_at = ?13, expires_at = ?14, stopped_at = ?15",
+            error = ?10, title = ?11, position = ?12, created_at = ?13, expires_at = ?14, stopped_at = ?15,
+            ticket_key = ?16",
     )?;
-    statement.execute(params![
+    let written = statement.execute(params![
         row.id,
         row.device,
         row.person,
@@ -83,8 +122,9 @@ pub(super) fn save_stream(connection: &Connection, row: &StreamRow) -> Result<()
         row.created_at.as_millisecond(),
         row.expires_at.as_millisecond(),
         row.stopped_at.map(Timestamp::as_millisecond),
+        row.ticket_key,
     ])?;
-    Ok(())
+    Ok(written > 0)
 }
 
 pub(super) fn streams(connection: &Connection) -> Result<Vec<StreamRow>, StoreError> {
@@ -113,6 +153,7 @@ fn stream(row: &Row<'_>) -> rusqlite::Result<StreamRow> {
         created_at: time(row.get("created_at")?)?,
         expires_at: time(row.get("expires_at")?)?,
         stopped_at: row.get::<_, Option<i64>>("stopped_at")?.map(time).transpose()?,
+        ticket_key: row.get("ticket_key")?,
     })
 }
 
@@ -138,6 +179,70 @@ pub(super) fn torrents(connection: &Connection) -> Result<Vec<TorrentRow>, Store
         })
     })?;
     rows.collect::<Result<_, _>>().map_err(|error| unreadable("torrents", error))
+}
+
+pub(super) fn people(connection: &Connection) -> Result<Vec<PersonRow>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT * FROM people ORDER BY created_at, id")?;
+    let rows =
+        statement.query_map([], |row| Ok(PersonRow { id: row.get("id")?, name: row.get("name")?, created_at: time(row.get("created_at")?)? }))?;
+    rows.collect::<Result<_, _>>().map_err(|error| unreadable("people", error))
+}
+
+pub(super) fn devices(connection: &Connection) -> Result<Vec<DeviceRow>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT * FROM devices ORDER BY created_at, id")?;
+    let rows = statement.query_map([], device)?;
+    rows.collect::<Result<_, _>>().map_err(|error| unreadable("devices", error))
+}
+
+fn device(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
+    Ok(DeviceRow {
+        id: row.get("id")?,
+        person: row.get("person")?,
+        name: row.get("name")?,
+        platform: row.get("platform")?,
+        token_hash: row.get("token_hash")?,
+        admin: row.get("admin")?,
+        created_at: time(row.get("created_at")?)?,
+        last_seen_at: row.get::<_, Option<i64>>("last_seen_at")?.map(time).transpose()?,
+        // Only shown: one that cannot be read is none.
+        last_address: row.get::<_, Option<String>>("last_address")?.and_then(|address| address.parse().ok()),
+    })
+}
+
+/// A person that is there already stays as it is.
+pub(super) fn add_person(connection: &Connection, row: &PersonRow) -> Result<(), StoreError> {
+    let mut statement =
+        connection.prepare_cached("INSERT INTO people (id, name, created_at) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO NOTHING")?;
+    statement.execute(params![row.id, row.name, row.created_at.as_millisecond()])?;
+    Ok(())
+}
+
+pub(super) fn add_device(transaction: &Transaction<'_>, row: &DeviceRow) -> Result<(), StoreError> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO devices (id, person, name, platform, token_hash, admin, created_at, last_seen_at, last_address)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    statement.execute(params![
+        row.id,
+        row.person,
+        row.name,
+        row.platform,
+        row.token_hash,
+        row.admin,
+        row.created_at.as_millisecond(),
+        row.last_seen_at.map(Timestamp::as_millisecond),
+        row.last_address.map(|address| address.to_string()),
+    ])?;
+    Ok(())
+}
+
+/// What of a device changes. One that is gone stays gone.
+pub(super) fn change_device(connection: &Connection, row: &DeviceRow) -> Result<(), StoreError> {
+    let mut statement = connection
+        .prepare_cached("UPDATE devices SET person = ?2, name = ?3, admin = ?4, last_seen_at = ?5, last_address = ?6 WHERE id = ?1")?;
+    let seen = (row.last_seen_at.map(Timestamp::as_millisecond), row.last_address.map(|address| address.to_string()));
+    statement.execute(params![row.id, row.person, row.name, row.admin, seen.0, seen.1])?;
+    Ok(())
 }
 
 fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {

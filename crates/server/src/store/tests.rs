@@ -23,6 +23,7 @@ fn stream(id: &str, second: i64) -> StreamRow {
         created_at: Timestamp::from_second(second).expect("time"),
         expires_at: Timestamp::from_millisecond(second * 1000 + 86_400_123).expect("time"),
         stopped_at: None,
+        ticket_key: 1,
     }
 }
 
@@ -51,6 +52,7 @@ async fn rows_come_back_as_they_were_written() {
         second.file_index = Some(3);
         second.title = Some("Ünïcode.mkv".to_owned());
         second.position = 12.75;
+        second.ticket_key = 65_535;
         second.stopped_at = Some(Timestamp::from_millisecond(1_234_567_890_123).expect("time"));
         store.save_stream(&second).await.expect("changed");
         store.save_torrent(&torrent("x")).await.expect("saved");
@@ -74,12 +76,89 @@ async fn a_fact_is_decided_once() {
     assert_eq!(store.fact("server_id", "two".to_owned()).await.expect("known"), ("one".to_owned(), false));
 }
 
+fn person(id: &str) -> PersonRow {
+    PersonRow { id: id.to_owned(), name: "Anna".to_owned(), created_at: Timestamp::from_second(5).expect("time") }
+}
+
+fn device(id: &str, person: &str) -> DeviceRow {
+    DeviceRow {
+        id: id.to_owned(),
+        person: person.to_owned(),
+        name: "Phone".to_owned(),
+        platform: "ios".to_owned(),
+        token_hash: Some(*blake3::hash(id.as_bytes()).as_bytes()),
+        admin: false,
+        created_at: Timestamp::from_second(6).expect("time"),
+        last_seen_at: None,
+        last_address: None,
+    }
+}
+
 #[tokio::test]
-async fn a_stream_of_an_unknown_device_is_refused() {
+async fn a_stream_goes_with_its_device_and_is_not_written_again() {
     let folder = tempfile::tempdir().expect("folder");
     let store = Store::open(&folder.path().join("db")).expect("opened");
-    let row = StreamRow { device: "stranger".to_owned(), ..stream("a", 1) };
-    assert!(matches!(store.save_stream(&row).await, Err(StoreError::Sqlite(_))));
+    let mut row = StreamRow { device: "phone".to_owned(), person: "anna".to_owned(), ..stream("a", 1) };
+    assert!(!store.save_stream(&row).await.expect("left out"));
+    store.add_device(person("anna"), device("phone", "anna")).await.expect("added");
+    store.add_device(person("anna"), device("tablet", "anna")).await.expect("added");
+    assert!(store.save_stream(&row).await.expect("saved"));
+    store.delete_devices(vec!["phone".to_owned()]).await.expect("deleted");
+    assert!(!store.save_stream(&row).await.expect("left out"));
+    assert_eq!(store.streams().await.expect("read"), []);
+    // One that was taken over is.
+    row.device = "tablet".to_owned();
+    assert!(store.save_stream(&row).await.expect("saved"));
+    assert_eq!(store.streams().await.expect("read"), [row]);
+}
+
+#[tokio::test]
+async fn devices_and_people_come_back_as_they_were_written() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    let mut phone = device("phone", "anna");
+    {
+        let store = Store::open(&path).expect("opened");
+        store.add_device(person("anna"), phone.clone()).await.expect("added");
+        store.add_device(person("bert"), device("tablet", "bert")).await.expect("added");
+        store.rename_person("anna".to_owned(), "Änne".to_owned()).await.expect("renamed");
+        phone.name = "Old phone".to_owned();
+        phone.person = "carl".to_owned();
+        phone.admin = true;
+        phone.last_seen_at = Some(Timestamp::from_second(77).expect("time"));
+        phone.last_address = Some("fe80::1".parse().expect("address"));
+        let lost = device("never-added", "anna");
+        store.change_devices(Some(person("carl")), vec![phone.clone(), lost]).await.expect("changed");
+        store.delete_devices(vec!["tablet".to_owned(), "never-added".to_owned()]).await.expect("deleted");
+    }
+    let store = Store::open(&path).expect("opened again");
+    let devices = store.devices().await.expect("read");
+    assert_eq!(devices.iter().map(|device| (device.id.as_str(), device.admin)).collect::<Vec<_>>(), [("phone", true), ("owner", true)]);
+    assert_eq!(devices[0], phone);
+    // Of Anna and Bert nothing is left.
+    let people: Vec<_> = store.people().await.expect("read").into_iter().map(|person| person.id).collect();
+    assert_eq!(people, ["carl", "owner"]);
+}
+
+/// The file of the version before devices: everything of it is there, and the owner's record is the owner's.
+#[tokio::test]
+async fn a_database_of_the_first_version_is_taken_over() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    let mut raw = rusqlite::Connection::open(&path).expect("opened");
+    migrations::first_only().to_latest(&mut raw).expect("made as it was");
+    raw.execute(
+        "INSERT INTO streams (id, device, person, info_hash, magnet, options, status, phase, created_at, expires_at)
+         VALUES ('a', 'owner', 'owner', 'h', 'm', '{}', 'ready', 'playable', 1000, 2000)",
+        [],
+    )
+    .expect("written as it was");
+    drop(raw);
+    let store = Store::open(&path).expect("taken over");
+    let streams = store.streams().await.expect("read");
+    assert_eq!(streams.iter().map(|row| (row.id.as_str(), row.ticket_key)).collect::<Vec<_>>(), [("a", 1)]);
+    let devices = store.devices().await.expect("read");
+    assert_eq!(devices.iter().map(|row| (row.id.as_str(), row.admin, row.token_hash)).collect::<Vec<_>>(), [("owner", true, None)]);
 }
 
 /// What was acknowledged stands in the files at once: a copy of them, as a `kill -9` would leave them, has it.

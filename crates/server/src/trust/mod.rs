@@ -7,12 +7,14 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+pub mod devices;
 pub mod pairing;
 pub mod ticket;
 pub mod token;
 
-pub use ticket::{Ticket, TicketKey};
-pub use token::{Keyring, Token, TokenHash};
+pub use devices::Devices;
+pub use ticket::{Ticket, TicketKeys};
+pub use token::{Holder, Token, TokenHash};
 
 /// The longest id, in bytes: it has to fit in a ticket's length byte and in an address.
 pub const LONGEST_ID: usize = 64;
@@ -91,6 +93,17 @@ fn is_id(text: &str) -> bool {
     (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
+/// The longest name of a device or a person, in characters.
+pub const LONGEST_NAME: usize = 60;
+
+/// A name that somebody gave to a device or a person, fit to be shown: 1 to 60 characters, some of which can be seen, and none that
+/// control a terminal or turn the text around them. `None` where that leaves nothing, or too much.
+pub fn name_of(text: &str) -> Option<String> {
+    // Joiners and variation selectors belong inside names (Persian, emoji); alone they show nothing.
+    let is_shown = |c: char| !matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}');
+    pairing::presentable(text, LONGEST_NAME).filter(|name| name.chars().any(is_shown))
+}
+
 /// Random bytes of the operating system.
 ///
 /// # Panics
@@ -159,6 +172,25 @@ mod tests {
         let id = DeviceId::random();
         assert_eq!((id.as_str().len(), DeviceId::parse(id.as_str())), (16, Some(id.clone())));
         assert_ne!(id, DeviceId::random());
+    }
+
+    #[test]
+    fn names_show_what_they_are() {
+        let table = [
+            ("Anna's phone", Some("Anna's phone")),
+            ("  Anna\t", Some("Anna")),
+            ("\u{1b}[31mred\u{7}", Some("[31mred")),
+            ("abc\u{202e}gpj.exe", Some("abcgpj.exe")),
+            ("👩\u{200d}🚀", Some("👩\u{200d}🚀")),
+            ("\u{200b}\u{2066} \u{2069}", None),
+            ("\u{200d}", None),
+            ("", None),
+            (" \n ", None),
+        ];
+        for (text, name) in table {
+            assert_eq!(name_of(text).as_deref(), name, "{text:?}");
+        }
+        assert!(name_of(&"ä".repeat(60)).is_some() && name_of(&"ä".repeat(61)).is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Tokens: 256 random bits that say who is asking. Kept and compared as SHA-256 only.
+//! Tokens: 256 random bits that say who is asking. Kept and looked up as SHA-256 only.
 //!
-//! For now there is one, the admin's, in a file of the data folder. Device tokens join the [`Keyring`] with pairing.
+//! The owner's stands in a file of the data folder; those of devices are shown to them once, and [`super::devices`] knows whose they are.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
 
 use super::{DeviceId, PersonId, random, read_or_create};
 
@@ -46,13 +46,21 @@ impl fmt::Debug for Token {
 }
 
 /// SHA-256 of a token.
-#[derive(Clone, Copy)]
+///
+/// Compared as any value is, and a key of maps: how long that takes may tell how much of a hash is right, and nobody can use it.
+/// Whoever wants a token with a given hash has to invert SHA-256 of 256 random bits, and learns nothing of it by hitting a part.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// Compares without telling by its duration where the two differ.
-    pub fn is(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+    /// The 32 bytes, as they are stored.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Takes what was stored.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -62,35 +70,25 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// Who a token belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who is asking: a device, whose it is, and until when that holds. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Holder {
     /// The device.
     pub device: DeviceId,
-    /// The person whose device it is.
+    /// The person whose device it is: to whom what it starts belongs.
     pub person: PersonId,
-    /// Whether this is the owner of the machine.
+    /// Whether it has the owner's scope.
     pub admin: bool,
+    /// Cancelled when the device is revoked: whatever is still being answered to it breaks off.
+    pub gone: CancellationToken,
+    /// Cancelled when the device is revoked or given to another person: whatever is being sent of this person's breaks off.
+    pub moved: CancellationToken,
 }
 
-/// All tokens that open the door, by their hashes.
-#[derive(Debug)]
-pub struct Keyring {
-    keys: Vec<(TokenHash, Holder)>,
-}
-
-impl Keyring {
-    /// A ring with the admin's token only.
-    pub fn new(admin: &Token) -> Self {
-        let owner = Holder { device: DeviceId::owner(), person: PersonId::owner(), admin: true };
-        Self { keys: vec![(admin.hash(), owner)] }
-    }
-
-    /// Whose token this is.
-    pub fn who(&self, token: &Token) -> Option<&Holder> {
-        let hash = token.hash();
-        // No early exit: how long it takes tells nothing.
-        self.keys.iter().fold(None, |found, (key, holder)| if key.is(&hash) { Some(holder) } else { found })
+impl Holder {
+    /// Whether what belongs to this person exists for it: its own person's, and for the owner everybody's.
+    pub fn sees(&self, person: &PersonId) -> bool {
+        self.admin || self.person == *person
     }
 }
 
@@ -114,17 +112,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_right_token_opens() {
-        let (admin, other) = (Token::random(), Token::random());
-        let ring = Keyring::new(&admin);
-        assert_eq!(ring.who(&admin).map(|holder| (holder.admin, holder.device.as_str())), Some((true, "owner")));
-        assert_eq!(ring.who(&other), None);
-    }
-
-    #[test]
     fn debug_shows_no_secret() {
         let token = Token::random();
-        let shown = format!("{token:?} {:?} {:?}", token.hash(), Keyring::new(&token));
+        let shown = format!("{token:?} {:?}", token.hash());
         assert!(!shown.contains(token.reveal()), "{shown}");
         assert!(shown.contains("TokenHash(…)"), "{shown}");
     }
