@@ -161,7 +161,9 @@ mod tests {
     #[test]
     fn secrets_are_taken_out() {
         let token = Token::random();
-        let ticket = Ticket::issue(&TicketKey::random(), &DeviceId::owner(), &StreamId::random());
+        let folder = tempfile::tempdir().expect("folder");
+        let keys = TicketKeys::load(folder.path(), jiff::Timestamp::now()).expect("keys");
+        let ticket = Ticket::issue(&keys.newest(), &DeviceId::owner(), &StreamId::random());
         let (token, ticket) = (token.reveal(), ticket.as_str());
         let table = [
             (format!("GET /t/{token}/api/streams 200"), "GET /t/…/api/streams 200".to_owned()),

@@ -1,5 +1,6 @@
-//! Server-sent events: a stream's object, first at once, then at each change.
+//! Server-sent events: a stream's object, first at once, then at each change; for the owner also what happens to devices.
 
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,10 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::{self, BoxStream, SelectAll};
 use serde_json::json;
-use tokio_stream::StreamMap;
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,7 +22,9 @@ use super::base::Base;
 use super::problem::{Path, Problem};
 use super::streams::find;
 use crate::app::App;
-use crate::stream::{Stream, Streams};
+use crate::stream::{Stream, Streams, Viewing};
+use crate::trust::devices::DeviceEvent;
+use crate::trust::{DeviceId, PersonId, StreamId};
 
 /// At most four events a second.
 const PACE: Duration = Duration::from_millis(250);
@@ -36,44 +40,130 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// The events of one stream.
 #[utoipa::path(get, path = "/api/stream/{streamId}/events", tag = "events", params(("streamId" = String, Path)),
-    responses((status = 200, content_type = "text/event-stream", description = "`stream` with the stream's object, `gone` when it is over")))]
+    responses((status = 200, content_type = "text/event-stream", description = "`stream` with the stream's object, `gone` when it is over or exists for this device no longer")))]
 async fn of_stream(State(streams): State<Arc<Streams>>, base: Base, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
-    Ok(one(&streams, find(&streams, &caller, &id)?, base))
+    let stream = find(&streams, &caller, &id)?;
+    Ok(one(&streams, Viewing { stream, holder: caller }, base))
 }
 
 /// The events of one stream as an answer.
-pub fn one(streams: &Streams, stream: Arc<Stream>, base: Base) -> Response {
-    answer(changes(stream, base), streams.ground().tasks.stopping())
+pub fn one(streams: &Arc<Streams>, viewing: Viewing, base: Base) -> Response {
+    let Viewing { stream, holder } = viewing;
+    let (id, person, moved) = (stream.id.clone(), stream.person.clone(), holder.moved.clone());
+    let devices = streams.ground().devices.clone();
+    let until_moved = changes(stream, base, holder.device.clone()).take_until(holder.moved.cancelled_owned());
+    // A device that was given to somebody else lives on; the stream does not, to it.
+    let farewell = stream::once(async move {
+        let lives_elsewhere = devices.holder(&holder.device).is_some_and(|now| !now.sees(&person));
+        (moved.is_cancelled() && lives_elsewhere).then(|| gone(&id))
+    });
+    answer(until_moved.chain(farewell.filter_map(std::future::ready)).boxed(), holder.gone, streams.ground().tasks.stopping())
 }
 
-/// The events of all streams of this person.
-#[utoipa::path(get, path = "/api/events", tag = "events", responses((status = 200, content_type = "text/event-stream", description = "As for one stream, for all of this person's")))]
+/// The events of all streams of this person. The owner hears of devices, too.
+#[utoipa::path(get, path = "/api/events", tag = "events", responses((status = 200, content_type = "text/event-stream",
+    description = "As for one stream, for all of this person's. To the owner also `device`: `{\"change\":\"paired|changed|revoked\",\"device\"|\"deviceId\"}`")))]
 async fn of_all(State(streams): State<Arc<Streams>>, base: Base, caller: Caller) -> Response {
-    let stopping = streams.ground().tasks.stopping();
-    let state = (streams, caller, base, StreamMap::new(), Vec::new());
-    let events = stream::unfold(state, |(streams, caller, base, mut open, mut known)| async move {
+    let (end, stopping) = (caller.gone.clone(), streams.ground().tasks.stopping());
+    let listening = Listening::new(streams, base, caller);
+    let events = stream::unfold(listening, |mut listening| async move { listening.next().await.map(|event| (event, listening)) });
+    answer(events.boxed(), end, stopping)
+}
+
+/// Somebody who listens to everything that exists for a device.
+struct Listening {
+    streams: Arc<Streams>,
+    base: Base,
+    caller: Caller,
+    changes: SelectAll<BoxStream<'static, Event>>,
+    /// The streams that are told of: whose they are, and how their telling is ended.
+    told: HashMap<StreamId, (PersonId, CancellationToken)>,
+    births: watch::Receiver<u64>,
+    next_look: Instant,
+    devices: broadcast::Receiver<DeviceEvent>,
+    waiting: VecDeque<Event>,
+}
+
+impl Listening {
+    fn new(streams: Arc<Streams>, base: Base, caller: Caller) -> Self {
+        let mut births = streams.births();
+        births.mark_changed();
+        let devices = streams.ground().devices.events();
+        let (changes, told, waiting) = (SelectAll::new(), HashMap::new(), VecDeque::new());
+        Self { streams, base, caller, changes, told, births, next_look: Instant::now(), devices, waiting }
+    }
+
+    /// The next event; `None` when nothing exists for this device any more.
+    async fn next(&mut self) -> Option<Event> {
         loop {
-            for stream in streams.list(&caller.person, caller.admin) {
-                if !known.contains(&stream.id) {
-                    known.push(stream.id.clone());
-                    open.insert(stream.id.clone(), changes(stream, base.clone()));
-                }
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
             }
-            let next = async { if open.is_empty() { std::future::pending().await } else { open.next().await } };
-            if let Ok(Some((_, event))) = tokio::time::timeout(LIST_PACE, next).await {
-                return Some((event, (streams, caller, base, open, known)));
+            tokio::select! {
+                Some(event) = self.changes.next() => return Some(event),
+                happened = self.devices.recv() => self.hear(happened)?,
+                () = tokio::time::sleep_until(self.next_look) => self.look_for_new(),
             }
         }
-    });
-    answer(events.boxed(), stopping)
+    }
+
+    fn look_for_new(&mut self) {
+        self.next_look = Instant::now() + LIST_PACE;
+        if !self.births.has_changed().unwrap_or(false) {
+            return;
+        }
+        self.births.mark_unchanged();
+        let all = self.streams.list(&self.caller);
+        let living: HashSet<_> = all.iter().map(|stream| stream.id.clone()).collect();
+        self.told.retain(|id, _| living.contains(id));
+        for stream in all {
+            if self.told.contains_key(&stream.id) {
+                continue;
+            }
+            let end = CancellationToken::new();
+            self.told.insert(stream.id.clone(), (stream.person.clone(), end.clone()));
+            let changes = changes(stream, self.base.clone(), self.caller.device.clone());
+            self.changes.push(changes.take_until(end.cancelled_owned()).boxed());
+        }
+    }
+
+    /// Something happened to a device, perhaps to this one: what it sees may be something else now.
+    fn hear(&mut self, happened: Result<DeviceEvent, broadcast::error::RecvError>) -> Option<()> {
+        self.caller = self.streams.ground().devices.holder(&self.caller.device)?;
+        let Self { told, caller, waiting, .. } = self;
+        let lost: Vec<_> = told.extract_if(|_, (person, _)| !caller.sees(person)).collect();
+        for (id, (_, end)) in lost {
+            end.cancel();
+            waiting.push_back(gone(&id));
+        }
+        // What is new to it is looked for.
+        self.births.mark_changed();
+        if let (Ok(event), true) = (happened, self.caller.admin) {
+            self.waiting.push_back(of_device(&event));
+        }
+        Some(())
+    }
 }
 
-/// A stream's changes as events: the object at once, then at each change, `gone` at the end.
-fn changes(stream: Arc<Stream>, base: Base) -> BoxStream<'static, Event> {
+fn of_device(event: &DeviceEvent) -> Event {
+    let told = match event {
+        DeviceEvent::Paired(device) => json!({ "change": "paired", "device": device }),
+        DeviceEvent::Changed(device) => json!({ "change": "changed", "device": device }),
+        DeviceEvent::Revoked(id) => json!({ "change": "revoked", "deviceId": id }),
+    };
+    Event::default().event("device").json_data(told).unwrap_or_default()
+}
+
+fn gone(id: &StreamId) -> Event {
+    Event::default().event("gone").json_data(json!({ "streamId": id })).unwrap_or_default()
+}
+
+/// A stream's changes as events for a device: the object at once, then at each change, `gone` at the end.
+fn changes(stream: Arc<Stream>, base: Base, viewer: DeviceId) -> BoxStream<'static, Event> {
     let mut changes = stream.changes();
     changes.mark_changed();
-    let state = (Some((stream, changes)), base, true);
-    stream::unfold(state, |(open, base, first)| async move {
+    let state = (Some((stream, changes)), base, viewer, true);
+    stream::unfold(state, |(open, base, viewer, first)| async move {
         let (stream, mut changes) = open?;
         if !first {
             tokio::time::sleep(PACE).await;
@@ -82,18 +172,25 @@ fn changes(stream: Arc<Stream>, base: Base) -> BoxStream<'static, Event> {
             return None;
         }
         let state = changes.borrow_and_update().state.clone();
-        let view = stream.view(base.as_str());
+        let view = stream.view(base.as_str(), &viewer);
         let event = Event::default().event("stream").json_data(&view).unwrap_or_default();
         let over = matches!(state, crate::stream::state::State::Stopped | crate::stream::state::State::Expired);
-        let gone = over.then(|| Event::default().event("gone").json_data(json!({ "streamId": view.stream_id })).unwrap_or_default());
+        let gone = over.then(|| gone(&stream.id));
         let next = (!over).then_some((stream, changes));
-        Some((stream::iter([Some(event), gone].into_iter().flatten()), (next, base, false)))
+        Some((stream::iter([Some(event), gone].into_iter().flatten()), (next, base, viewer, false)))
     })
     .flatten()
     .boxed()
 }
 
-fn answer(events: BoxStream<'static, Event>, stopping: CancellationToken) -> Response {
-    let until_stop = events.take_until(stopping.cancelled_owned()).map(Ok::<_, Infallible>);
-    Sse::new(until_stop).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+/// The events as an answer, which ends when the device is revoked or the server stops.
+fn answer(events: BoxStream<'static, Event>, gone: CancellationToken, stopping: CancellationToken) -> Response {
+    let over = async move {
+        tokio::select! {
+            () = gone.cancelled() => {}
+            () = stopping.cancelled() => {}
+        }
+    };
+    let until_over = events.take_until(Box::pin(over)).map(Ok::<_, Infallible>);
+    Sse::new(until_over).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{RawPathParams, Request, State};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use balcony_media::playlist::hls::{self, Growth, Master, Media, Variant};
 use balcony_media::range::{self, Ranges};
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use super::auth::Gone;
 use super::base::Base;
 use super::events;
 use super::problem::{Code, Path, Problem};
@@ -24,7 +26,7 @@ use crate::film::Presentation;
 use crate::produce::rendition::Rendition;
 use crate::segments::{DEADLINE, Segment, SegmentError, SegmentReader};
 use crate::source::Cursor;
-use crate::stream::{Stream, Streams};
+use crate::stream::{Streams, Viewing};
 
 /// A body that gets nothing for this long is given up; the player asks again.
 const STALL: Duration = Duration::from_secs(60);
@@ -39,22 +41,32 @@ const FOREVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// The routes under `/m/<ticket>/`.
-pub fn routes() -> Router<App> {
+pub fn routes(streams: &Arc<Streams>) -> Router<App> {
     Router::new()
         .route("/m/{ticket}/master.m3u8", get(master))
         .route("/m/{ticket}/events", get(stream_events))
         .route("/m/{ticket}/play.m3u", get(play))
         .route("/m/{ticket}/file/{name}", get(file))
         .route("/m/{ticket}/{rendition}/{name}", get(of_rendition))
+        .route_layer(middleware::from_fn_with_state(streams.clone(), open))
 }
 
-fn open(streams: &Streams, ticket: &str) -> Result<Arc<Stream>, Problem> {
-    let stream = streams.by_ticket(ticket).filter(|stream| !stream.state().is_over());
-    stream.ok_or_else(|| Problem::new(Code::NotFound, "This address leads to nothing (any more)."))
+/// Opens the stream of the ticket for the route behind it, and marks the answer: it breaks off when the ticket is no good any more.
+async fn open(State(streams): State<Arc<Streams>>, path: RawPathParams, mut request: Request, next: Next) -> Response {
+    let ticket = path.iter().find_map(|(name, value)| (name == "ticket").then_some(value)).unwrap_or_default();
+    let Some(viewing) = streams.by_ticket(ticket).filter(|viewing| !viewing.stream.state().is_over()) else {
+        return Problem::new(Code::NotFound, "This address leads to nothing (any more).").into_response();
+    };
+    let gone = Gone(viewing.holder.moved.clone());
+    request.extensions_mut().insert(viewing);
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(gone);
+    response
 }
 
-async fn presentation(stream: &Stream) -> Result<Arc<Presentation>, Problem> {
-    stream.presentation().await.ok_or_else(late)
+async fn presentation(viewing: &Viewing) -> Result<Arc<Presentation>, Problem> {
+    viewing.touch();
+    viewing.stream.presentation().await.ok_or_else(late)
 }
 
 fn late() -> Problem {
@@ -66,14 +78,12 @@ fn problem(error: SegmentError) -> Problem {
     late()
 }
 
-async fn stream_events(State(streams): State<Arc<Streams>>, base: Base, Path(ticket): Path<String>) -> Result<Response, Problem> {
-    let stream = open(&streams, &ticket)?;
-    Ok(events::one(&streams, stream, base))
+async fn stream_events(State(streams): State<Arc<Streams>>, base: Base, Extension(viewing): Extension<Viewing>) -> Response {
+    events::one(&streams, viewing, base)
 }
 
-async fn master(State(streams): State<Arc<Streams>>, Path(ticket): Path<String>) -> Result<Response, Problem> {
-    let stream = open(&streams, &ticket)?;
-    let presentation = presentation(&stream).await?;
+async fn master(Extension(viewing): Extension<Viewing>) -> Result<Response, Problem> {
+    let presentation = presentation(&viewing).await?;
     Ok(([(header::CONTENT_TYPE, HLS), (header::CACHE_CONTROL, NOT_KEPT)], hls::master(&master_of(&presentation))).into_response())
 }
 
@@ -146,14 +156,13 @@ fn media_playlist(presentation: &Presentation, rendition: &Rendition) -> String 
 }
 
 async fn of_rendition(
-    State(streams): State<Arc<Streams>>,
+    Extension(viewing): Extension<Viewing>,
     method: Method,
     headers: HeaderMap,
-    Path((ticket, rendition, name)): Path<(String, String, String)>,
+    Path((_, rendition, name)): Path<(String, String, String)>,
 ) -> Result<Response, Problem> {
     let deadline = Instant::now() + DEADLINE;
-    let stream = open(&streams, &ticket)?;
-    let presentation = presentation(&stream).await?;
+    let presentation = presentation(&viewing).await?;
     let made = presentation.named(&rendition).ok_or_else(Problem::not_found)?;
     let kind = if made.resolution.is_some() { VIDEO } else { AUDIO };
     if name == "index.m3u8" {
@@ -166,7 +175,7 @@ async fn of_rendition(
     }
     let number = name.strip_suffix(".m4s").and_then(segment_number).ok_or_else(Problem::not_found)?;
     if let (Some(byte), true) = (made.byte(number), made.resolution.is_some() || presentation.video.is_none()) {
-        stream.play_at(&presentation, number, byte).await;
+        viewing.stream.play_at(&presentation, number, byte).await;
     }
     let segment = tokio::time::timeout_at(deadline, made.segment(number)).await.map_err(|_| late())?.map_err(problem)?;
     let segment = segment.ok_or_else(Problem::not_found)?;
@@ -272,9 +281,8 @@ fn span(ranges: Ranges, len: u64, headers: &mut HeaderMap) -> Result<(u64, u64),
 }
 
 /// A list with one entry, for desktop players.
-async fn play(State(streams): State<Arc<Streams>>, base: Base, Path(ticket): Path<String>) -> Result<Response, Problem> {
-    let stream = open(&streams, &ticket)?;
-    let view = stream.view(base.as_str());
+async fn play(base: Base, Extension(viewing): Extension<Viewing>) -> Result<Response, Problem> {
+    let view = viewing.stream.view(base.as_str(), &viewing.holder.device);
     let (Some(url), Some(title)) = (view.direct_url, view.title) else {
         return Err(late());
     };
@@ -286,15 +294,15 @@ async fn play(State(streams): State<Arc<Streams>>, base: Base, Path(ticket): Pat
 
 /// The original bytes, as they come.
 async fn file(
-    State(streams): State<Arc<Streams>>,
+    Extension(viewing): Extension<Viewing>,
     method: Method,
     asked: HeaderMap,
-    Path((ticket, name)): Path<(String, String)>,
+    Path((_, name)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let stream = open(&streams, &ticket)?;
-    let source = stream.source().await.ok_or_else(late)?;
+    viewing.touch();
+    let source = viewing.stream.source().await.ok_or_else(late)?;
     let len = source.len();
-    let etag = format!("\"{}-{len}\"", stream.magnet.info_hash);
+    let etag = format!("\"{}-{len}\"", viewing.stream.magnet.info_hash);
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(&name)));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -310,18 +318,18 @@ async fn file(
     if method == Method::HEAD {
         return Ok((status, headers).into_response());
     }
-    let state = (source.cursor(from), count, stream.clone());
+    let state = (source.cursor(from), count, viewing);
     let body = stream::unfold(Some(state), |state| async move {
-        let (mut cursor, left, stream) = state?;
+        let (mut cursor, left, viewing) = state?;
         if left == 0 {
             return None;
         }
-        stream.touch();
+        viewing.touch();
         match read(&mut cursor, left).await {
             Ok(bytes) if bytes.is_empty() => None,
             Ok(bytes) => {
                 let left = left.saturating_sub(bytes.len() as u64);
-                Some((Ok(bytes), Some((cursor, left, stream))))
+                Some((Ok(bytes), Some((cursor, left, viewing))))
             }
             Err(error) => Some((Err(error), None)),
         }

@@ -104,7 +104,7 @@ pub fn open(door: Door, app: App) -> Router {
     let document: bytes::Bytes = document::complete(document).to_json().expect("the API document is plain JSON").into();
     let text = ([(header::CONTENT_TYPE, "application/json")], document);
     let routes = routes
-        .merge(media::routes())
+        .merge(media::routes(&app.streams))
         .route("/api/openapi.json", get(move || std::future::ready(text.clone())))
         .fallback(|| std::future::ready(Problem::not_found()))
         .layer(middleware::from_fn(problem::note_route))

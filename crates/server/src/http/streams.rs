@@ -69,10 +69,10 @@ async fn start(
 ) -> Result<Response, Problem> {
     let magnet = magnet(&request.magnet_link)?;
     let options = options(&request)?;
-    let (stream, new) = streams.start(caller.device, caller.person, magnet, options);
+    let (stream, new) = streams.start(&caller, magnet, options);
     stream.kept().await;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(stream.view(base.as_str()))).into_response())
+    Ok((status, Json(stream.view(base.as_str(), &caller.device))).into_response())
 }
 
 pub(super) fn magnet(link: &str) -> Result<Magnet, Problem> {
@@ -113,7 +113,7 @@ async fn status(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<StreamView>, Problem> {
-    Ok(Json(find(&streams, &caller, &id)?.view(base.as_str())))
+    Ok(Json(find(&streams, &caller, &id)?.view(base.as_str(), &caller.device)))
 }
 
 /// Where a viewer is.
@@ -138,7 +138,7 @@ async fn position(
         return Err(Problem::new(Code::Invalid, "A position is a number of seconds from 0 on."));
     }
     stream.move_to(position.seconds);
-    let mut view = stream.view(base.as_str());
+    let mut view = stream.view(base.as_str(), &caller.device);
     view.position = position.seconds;
     Ok(Json(view))
 }
@@ -155,8 +155,8 @@ pub struct StreamList {
 /// Lists the streams of the person who asks; the owner of the machine sees all.
 #[utoipa::path(get, path = "/api/streams", tag = "streams", responses((status = 200, body = StreamList)))]
 async fn list(State(streams): State<Arc<Streams>>, base: Base, caller: Caller) -> Json<StreamList> {
-    let found = streams.list(&caller.person, caller.admin);
-    let streams: Vec<StreamView> = found.iter().map(|stream| stream.view(base.as_str())).collect();
+    let found = streams.list(&caller);
+    let streams: Vec<StreamView> = found.iter().map(|stream| stream.view(base.as_str(), &caller.device)).collect();
     Json(StreamList { count: streams.len(), streams })
 }
 
@@ -186,5 +186,5 @@ async fn stop(State(streams): State<Arc<Streams>>, caller: Caller, Path(id): Pat
 
 /// The stream with this name, if it exists for the caller.
 pub fn find(streams: &Streams, caller: &Caller, id: &str) -> Result<Arc<Stream>, Problem> {
-    streams.get(id, &caller.person, caller.admin).ok_or_else(|| Problem::new(Code::NotFound, "There is no such stream."))
+    streams.get(id, caller).ok_or_else(|| Problem::new(Code::NotFound, "There is no such stream."))
 }

@@ -152,6 +152,18 @@ impl Store {
         .await
     }
 
+    /// Forgets many torrents in one go.
+    pub async fn delete_torrents(&self, info_hashes: Vec<String>) -> Result<(), StoreError> {
+        self.ask(move |connection| {
+            let transaction = connection.transaction()?;
+            for hash in &info_hashes {
+                transaction.prepare_cached("DELETE FROM torrents WHERE info_hash = ?1")?.execute([hash])?;
+            }
+            Ok(transaction.commit()?)
+        })
+        .await
+    }
+
     /// All people, the oldest first. Those of whom nothing is left, neither device nor stream, are forgotten before.
     pub fn people(&self) -> impl Future<Output = Result<Vec<PersonRow>, StoreError>> + Send + use<> {
         self.ask(|connection| {

@@ -183,8 +183,8 @@ pub(super) fn torrents(connection: &Connection) -> Result<Vec<TorrentRow>, Store
 
 pub(super) fn people(connection: &Connection) -> Result<Vec<PersonRow>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT * FROM people ORDER BY created_at, id")?;
-    let rows =
-        statement.query_map([], |row| Ok(PersonRow { id: row.get("id")?, name: row.get("name")?, created_at: time(row.get("created_at")?)? }))?;
+    let rows = statement
+        .query_map([], |row| Ok(PersonRow { id: row.get("id")?, name: row.get("name")?, created_at: time(row.get("created_at")?)? }))?;
     rows.collect::<Result<_, _>>().map_err(|error| unreadable("people", error))
 }
 

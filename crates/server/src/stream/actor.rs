@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::state::{Effect, Event, Failure, FailureCode, Found, Life, State, step};
@@ -37,9 +38,9 @@ const IDLE_PLAYHEAD: Duration = Duration::from_secs(120);
 const PROBE_WAIT: Duration = Duration::from_secs(120);
 
 /// What a stream shows before anything is known.
-pub fn first_view(born: &Born, ticket: &str) -> StreamView {
+pub fn first_view(born: &Born) -> StreamView {
     let stream_url = match born.options.method {
-        Method::Auto | Method::Hls => Some(format!("/m/{ticket}/master.m3u8")),
+        Method::Auto | Method::Hls => Some("/master.m3u8".to_owned()),
         Method::Original => None,
     };
     StreamView {
@@ -64,7 +65,7 @@ pub fn first_view(born: &Born, ticket: &str) -> StreamView {
         total_bytes: None,
         stream_url,
         direct_url: None,
-        events_url: format!("/m/{ticket}/events"),
+        events_url: "/events".to_owned(),
         duration: None,
         position: born.position,
         mode: None,
@@ -94,6 +95,8 @@ pub struct Actor {
     /// The last writing of it.
     saving: Option<JoinHandle<End>>,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
+    /// Cancelled when the device that it stands for is revoked.
+    starter: CancellationToken,
 }
 
 /// What work brings back besides the event.
@@ -117,7 +120,9 @@ impl Actor {
     /// For a stream that was just born or brought back.
     pub fn new(streams: Arc<Streams>, stream: Arc<Stream>, expires_at: Timestamp) -> Self {
         let now = Instant::now();
+        let starter = streams.ground.devices.life(&stream.device());
         Self {
+            starter,
             streams,
             stream,
             expires_at,
@@ -143,6 +148,7 @@ impl Actor {
             let event = tokio::select! {
                 event = inbox.recv() => event,
                 answer = self.answers.1.recv() => answer.filter(|answer| answer.epoch() == life.epoch).and_then(|answer| self.take(answer)),
+                () = self.starter.cancelled() => self.outlive_starter().await,
                 () = tokio::time::sleep(pause) => self.look(&life.state),
             };
             if let Some(event) = event {
@@ -162,6 +168,18 @@ impl Actor {
         if let Err(error) = self.streams.ground.store.delete_stream(self.stream.id.as_str()).await {
             tracing::warn!(%error, "a stream that is over could not be forgotten");
         }
+    }
+
+    /// The device that it stands for was revoked: another one of the same person that watches takes it over, else it ends.
+    async fn outlive_starter(&mut self) -> Option<Event> {
+        if let Some(life) = self.stream.take_over(&self.streams.ground.devices) {
+            self.starter = life;
+            self.save().await;
+            return None;
+        }
+        // Heard once.
+        self.starter = CancellationToken::new();
+        Some(Event::Stop)
     }
 
     async fn happen(&mut self, life: Life, event: Event) -> Life {
@@ -221,7 +239,7 @@ impl Actor {
                     seen.view.title = entry.map(|entry| entry.name().to_owned());
                     seen.view.total_bytes = entry.map(|entry| entry.length);
                     let name = entry.map_or("film", |entry| entry.name());
-                    let direct = format!("{}/file/{}", self.stream.media_path(), url_name(name));
+                    let direct = format!("/file/{}", url_name(name));
                     if self.stream.options.method == Method::Original {
                         seen.view.stream_url = Some(direct.clone());
                     }
@@ -466,9 +484,10 @@ impl Actor {
                 before.await.ok();
             }
             match store.save_stream(&row).await {
-                Ok(()) => {
+                Ok(true) => {
                     stream.kept.send_replace(true);
                 }
+                Ok(false) => tracing::debug!(stream = %stream.id, "a stream of a device that is gone is not written down"),
                 Err(error) => tracing::error!(%error, "a stream could not be written down"),
             }
             if let Some(torrent) = torrent

@@ -1,12 +1,13 @@
 //! The life of a stream: what can happen to it ([`state`]), who makes it happen ([`actor`]) and what the phone sees of it ([`view`]).
-//! Here stand the streams themselves: found by their owners, and by nobody else.
+//! Here stand the streams themselves: found by those they exist for, and by nobody else.
 
 pub mod actor;
+mod shelf;
 pub mod state;
 pub mod view;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use balcony_media::device::Capabilities;
@@ -15,7 +16,9 @@ use balcony_media::magnet::{InfoHash, Magnet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
+use self::shelf::Shelf;
 use self::state::{Event, Failure, State};
 use self::view::StreamView;
 use crate::film::Presentation;
@@ -25,10 +28,13 @@ use crate::source::{Cursor, Source};
 use crate::store::{Store, StreamRow};
 use crate::tasks::Tasks;
 use crate::torrent::Torrents;
-use crate::trust::{DeviceId, PersonId, StreamId, Ticket, TicketKey};
+use crate::trust::ticket::TicketKey;
+use crate::trust::{DeviceId, Devices, Holder, PersonId, StreamId, Ticket, TicketKeys};
 
 /// A stream is watched while something of it was asked for within this time.
 const WATCHED: Duration = Duration::from_secs(600);
+/// How often it is looked whether new streams need a new ticket key.
+const KEYS_PACE: Duration = Duration::from_secs(3600);
 /// How long a start waits for the disk.
 const KEPT_WITHIN: Duration = Duration::from_secs(2);
 /// A stream that is over can still be asked about for this long.
@@ -70,7 +76,9 @@ pub struct Ground {
     /// Who owns their tasks.
     pub tasks: Tasks,
     /// How tickets are made.
-    pub key: TicketKey,
+    pub keys: TicketKeys,
+    /// Whose they are.
+    pub devices: Arc<Devices>,
     /// Life from the start.
     pub expire_after: Duration,
     /// Metadata known, not ready, and not a byte comes.
@@ -81,8 +89,6 @@ pub struct Ground {
 pub struct Stream {
     /// Its name in URLs.
     pub id: StreamId,
-    /// Who started it.
-    pub device: DeviceId,
     /// Whose it is.
     pub person: PersonId,
     /// What is streamed.
@@ -91,7 +97,10 @@ pub struct Stream {
     pub options: Options,
     /// When it was started.
     pub created_at: Timestamp,
-    ticket: Ticket,
+    /// Who started it, or has taken it over.
+    device: Mutex<DeviceId>,
+    /// What its tickets are made with, for life.
+    key: Arc<TicketKey>,
     seen: watch::Sender<Seen>,
     /// The film's bytes, as soon as its torrent is known.
     source: watch::Sender<Option<Source>>,
@@ -104,9 +113,16 @@ pub struct Stream {
     /// Where its viewer is, in seconds.
     position: watch::Sender<f64>,
     /// When something of it was last asked for.
-    watched: Mutex<Option<Instant>>,
+    watched: Mutex<Watched>,
     /// Where its viewer is, held so that the torrent fetches what comes next.
     playhead: Mutex<Option<Playhead>>,
+}
+
+/// When something of a stream was last asked for, and by whom.
+#[derive(Default)]
+struct Watched {
+    last: Option<Instant>,
+    by: HashMap<DeviceId, Instant>,
 }
 
 /// Where a viewer is in the film's file.
@@ -115,19 +131,41 @@ struct Playhead {
     cursor: Cursor,
 }
 
-/// What a stream shows, without its URLs (they depend on where the client came in).
+/// What a stream shows, without its URLs (they depend on who looks, and where the client came in).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
     /// Where it stands.
     pub state: State,
-    /// The object, with paths in place of URLs.
+    /// The object; in place of URLs, what stands behind the ticket.
     pub view: StreamView,
 }
 
+/// A device that looks at a stream by a ticket.
+#[derive(Clone)]
+pub struct Viewing {
+    /// What it looks at.
+    pub stream: Arc<Stream>,
+    /// Who looks.
+    pub holder: Holder,
+}
+
+impl Viewing {
+    /// It asked for something to see.
+    pub fn touch(&self) {
+        self.stream.touch(&self.holder.device);
+    }
+}
+
 impl Stream {
-    /// The object that the API answers; `base` is the scheme, host and port by which the client came in.
-    pub fn view(&self, base: &str) -> StreamView {
-        absolute(self.seen.borrow().view.clone(), base)
+    /// The object that the API answers to this device; `base` is the scheme, host and port by which the client came in.
+    pub fn view(&self, base: &str, viewer: &DeviceId) -> StreamView {
+        let ticket = Ticket::issue(&self.key, viewer, &self.id);
+        behind(self.seen.borrow().view.clone(), &format!("{base}/m/{}", ticket.as_str()))
+    }
+
+    /// Who started it, or has taken it over.
+    pub fn device(&self) -> DeviceId {
+        lock(&self.device).clone()
     }
 
     /// Where it stands.
@@ -174,13 +212,11 @@ impl Stream {
 
     /// What is played, waiting for it as long as a request may wait.
     pub async fn presentation(&self) -> Option<Arc<Presentation>> {
-        self.touch();
         once_known(&self.presentation).await
     }
 
     /// The film's bytes, waiting for them to be known as long as a request may wait.
     pub async fn source(&self) -> Option<Source> {
-        self.touch();
         once_known(&self.source).await
     }
 
@@ -189,19 +225,42 @@ impl Stream {
         self.presentation.borrow().clone()
     }
 
-    /// Somebody asked for something of it.
-    pub fn touch(&self) {
-        *lock(&self.watched) = Some(Instant::now());
+    /// This device asked for something of it.
+    pub fn touch(&self, viewer: &DeviceId) {
+        let now = Instant::now();
+        let mut watched = lock(&self.watched);
+        watched.last = Some(now);
+        match watched.by.get_mut(viewer) {
+            Some(at) => *at = now,
+            None => {
+                // Whoever has stopped watching is forgotten when the next one comes.
+                watched.by.retain(|_, at| now.duration_since(*at) < WATCHED);
+                watched.by.insert(viewer.clone(), now);
+            }
+        }
     }
 
     /// Whether somebody is watching.
     pub fn is_watched(&self) -> bool {
-        lock(&self.watched).is_some_and(|at| at.elapsed() < WATCHED)
+        lock(&self.watched).last.is_some_and(|at| at.elapsed() < WATCHED)
     }
 
     /// Whether nobody asked for anything for a while.
     fn is_idle_for(&self, time: Duration) -> bool {
-        lock(&self.watched).is_none_or(|at| at.elapsed() > time)
+        lock(&self.watched).last.is_none_or(|at| at.elapsed() > time)
+    }
+
+    /// Gives it to another device of the same person that is watching, and answers how long that one lives. `None` where there is none.
+    fn take_over(&self, devices: &Devices) -> Option<CancellationToken> {
+        let mut watching: Vec<_> = {
+            let watched = lock(&self.watched);
+            watched.by.iter().filter(|(_, at)| at.elapsed() < WATCHED).map(|(device, at)| (*at, device.clone())).collect()
+        };
+        // The one that watched last.
+        watching.sort_by(|a, b| b.cmp(a));
+        let heir = watching.into_iter().filter_map(|(_, device)| devices.holder(&device)).find(|holder| holder.person == self.person)?;
+        *lock(&self.device) = heir.device;
+        Some(heir.gone)
     }
 
     /// Moves the playhead to `segment` of a copy, whose bytes begin at `byte`: the torrent fetches from there on. A jump throws away
@@ -229,18 +288,13 @@ impl Stream {
         }
     }
 
-    /// Address of its media, from the server's root.
-    pub fn media_path(&self) -> String {
-        format!("/m/{}", self.ticket.as_str())
-    }
-
     fn row(&self, expires_at: Timestamp) -> StreamRow {
         let seen = self.seen.borrow();
         let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let failure = if let State::Failed(failure) = &seen.state { serde_json::to_value(failure).ok() } else { None };
         StreamRow {
             id: self.id.to_string(),
-            device: self.device.to_string(),
+            device: self.device().to_string(),
             person: self.person.to_string(),
             info_hash: self.magnet.info_hash.to_string(),
             magnet: self.magnet.to_link(),
@@ -254,14 +308,15 @@ impl Stream {
             created_at: self.created_at,
             expires_at,
             stopped_at: matches!(seen.state, State::Stopped | State::Expired).then(Timestamp::now),
+            ticket_key: self.key.number(),
         }
     }
 }
 
-/// Puts the scheme, host and port before a view's paths.
-fn absolute(mut view: StreamView, base: &str) -> StreamView {
+/// Completes a view's URLs with what stands before them.
+fn behind(mut view: StreamView, media: &str) -> StreamView {
     for path in [view.stream_url.as_mut(), Some(&mut view.events_url), view.direct_url.as_mut()].into_iter().flatten() {
-        path.insert_str(0, base);
+        path.insert_str(0, media);
     }
     view
 }
@@ -269,13 +324,15 @@ fn absolute(mut view: StreamView, base: &str) -> StreamView {
 /// All streams.
 pub struct Streams {
     ground: Arc<Ground>,
-    all: Mutex<HashMap<StreamId, Arc<Stream>>>,
+    shelf: RwLock<Shelf>,
+    /// Counts those that were born, for those who show all of them.
+    births: watch::Sender<u64>,
 }
 
 impl Streams {
     /// No streams yet.
     pub fn new(ground: Arc<Ground>) -> Arc<Self> {
-        Arc::new(Self { ground, all: Mutex::default() })
+        Arc::new(Self { ground, shelf: RwLock::default(), births: watch::Sender::new(0) })
     }
 
     /// What they stand on.
@@ -285,107 +342,150 @@ impl Streams {
 
     /// Brings back what the store has: each stream with its id, person and addresses.
     pub async fn restore(self: &Arc<Self>) -> Result<(), crate::store::StoreError> {
-        let torrents = self.ground.store.torrents().await?;
-        let mut needed = Vec::new();
+        let torrents: HashMap<_, _> =
+            self.ground.store.torrents().await?.into_iter().map(|torrent| (torrent.info_hash.clone(), torrent)).collect();
+        let (mut needed, mut over) = (HashSet::new(), Vec::new());
         for row in self.ground.store.streams().await? {
-            let over = row.stopped_at.is_some() || row.expires_at < Timestamp::now() || row.status == "stopped";
-            let Some(mut stream) = (!over).then(|| Born::from_row(&row)).flatten() else {
-                self.ground.store.delete_stream(&row.id).await?;
+            let ended = row.stopped_at.is_some() || row.expires_at < Timestamp::now() || row.status == "stopped";
+            let Some(mut stream) = (!ended).then(|| Born::from_row(&row, &self.ground.keys)).flatten() else {
+                over.push(row.id);
                 continue;
             };
-            if let Some(torrent) = torrents.iter().find(|torrent| torrent.info_hash == row.info_hash) {
+            if let Some(torrent) = torrents.get(&row.info_hash) {
                 stream.magnet.peers.clone_from(&torrent.peers);
             }
             let failure = row.error.and_then(|error| serde_json::from_value(error).ok());
-            needed.push(stream.magnet.info_hash);
-            self.bear(&mut lock(&self.all), stream, failure);
+            needed.insert(stream.magnet.info_hash);
+            self.bear(&mut self.write(), stream, failure);
         }
-        for torrent in torrents.iter().filter(|torrent| needed.iter().all(|hash| hash.to_string() != torrent.info_hash)) {
-            self.ground.store.delete_torrent(&torrent.info_hash).await?;
-        }
-        self.ground.torrents.sweep(&needed);
+        self.ground.store.delete_streams(over).await?;
+        let needed_names: HashSet<_> = needed.iter().map(ToString::to_string).collect();
+        let unneeded = torrents.into_keys().filter(|hash| !needed_names.contains(hash)).collect();
+        self.ground.store.delete_torrents(unneeded).await?;
+        self.ground.torrents.sweep(&needed.into_iter().collect::<Vec<_>>());
         Ok(())
     }
 
-    /// Starts a stream, or finds the one that the same device started with the same options. `true`: it is a new one.
-    pub fn start(self: &Arc<Self>, device: DeviceId, person: PersonId, magnet: Magnet, options: Options) -> (Arc<Stream>, bool) {
+    /// Starts a stream, or finds the one that the same device started for the same person with the same options. `true`: it is a new one.
+    pub fn start(self: &Arc<Self>, starter: &Holder, magnet: Magnet, options: Options) -> (Arc<Stream>, bool) {
         let same = |stream: &&Arc<Stream>| {
-            stream.device == device && stream.magnet.info_hash == magnet.info_hash && stream.options == options && !stream.state().is_over()
+            stream.person == starter.person
+                && stream.options == options
+                && *lock(&stream.device) == starter.device
+                && !stream.seen.borrow().state.is_over()
         };
         // One lock from the look to the birth: the same request twice at once is one stream.
-        let mut all = lock(&self.all);
-        if let Some(stream) = all.values().find(same) {
+        let mut shelf = self.write();
+        if let Some(stream) = shelf.of_torrent(&magnet.info_hash).find(same) {
             return (stream.clone(), false);
         }
         // In whole milliseconds, as the store keeps it: it is the same after a restart.
         let created_at = Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default();
         let expires_at = created_at.checked_add(self.ground.expire_after).unwrap_or(Timestamp::MAX);
-        let born = Born { id: StreamId::random(), device, person, magnet, options, created_at, expires_at, position: 0.0 };
-        (self.bear(&mut all, born, None), true)
+        let (device, person, key) = (starter.device.clone(), starter.person.clone(), self.ground.keys.newest());
+        let born = Born { id: StreamId::random(), device, person, key, magnet, options, created_at, expires_at, position: 0.0 };
+        (self.bear(&mut shelf, born, None), true)
     }
 
-    /// The stream with this name, if it exists for this person (the owner sees all).
-    pub fn get(&self, id: &str, person: &PersonId, admin: bool) -> Option<Arc<Stream>> {
+    /// The stream with this name, if it exists for this device.
+    pub fn get(&self, id: &str, viewer: &Holder) -> Option<Arc<Stream>> {
         let id = StreamId::parse(id)?;
-        lock(&self.all).get(&id).filter(|stream| admin || stream.person == *person).cloned()
+        self.read().get(&id).filter(|stream| viewer.sees(&stream.person)).cloned()
     }
 
-    /// The stream that a ticket opens.
-    pub fn by_ticket(&self, ticket: &str) -> Option<Arc<Stream>> {
-        let (device, id) = Ticket::verify(&self.ground.key, ticket)?;
-        lock(&self.all).get(&id).filter(|stream| stream.device == device).cloned()
+    /// What a ticket opens: its device lives and sees the stream, and the ticket was made with the stream's key.
+    pub fn by_ticket(&self, ticket: &str) -> Option<Viewing> {
+        let claim = Ticket::verify(&self.ground.keys, ticket)?;
+        let holder = self.ground.devices.holder(&claim.device)?;
+        let stream = self.read().get(&claim.stream).cloned()?;
+        (holder.sees(&stream.person) && stream.key.number() == claim.key).then_some(Viewing { stream, holder })
     }
 
-    /// All streams that exist for this person, oldest first.
-    pub fn list(&self, person: &PersonId, admin: bool) -> Vec<Arc<Stream>> {
-        let mut list: Vec<_> = lock(&self.all).values().filter(|stream| admin || stream.person == *person).cloned().collect();
-        list.sort_by(|a, b| (a.created_at, a.id.as_str()).cmp(&(b.created_at, b.id.as_str())));
+    /// All streams that exist for this device, the oldest first.
+    pub fn list(&self, viewer: &Holder) -> Vec<Arc<Stream>> {
+        let shelf = self.read();
+        if !viewer.admin {
+            return shelf.of_person(&viewer.person).cloned().collect();
+        }
+        let mut list: Vec<_> = shelf.all().cloned().collect();
+        drop(shelf);
+        list.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         list
+    }
+
+    /// Wakes when a stream was born.
+    pub fn births(&self) -> watch::Receiver<u64> {
+        self.births.subscribe()
+    }
+
+    /// Gives new streams a new ticket key every week, and deletes the keys that no stream has any more, until it is told to stop.
+    pub async fn tend_keys(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            if let Err(error) = self.renew_keys(Timestamp::now()) {
+                tracing::warn!(%error, "the ticket keys could not be renewed");
+            }
+            if tokio::time::timeout(KEYS_PACE, stop.cancelled()).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    fn renew_keys(&self, now: Timestamp) -> std::io::Result<()> {
+        self.ground.keys.renew(now)?;
+        // After the renewal: a stream that is born from here on has the newest key, which stays in any case.
+        let in_use = self.read().all().map(|stream| stream.key.number()).collect();
+        self.ground.keys.keep(&in_use)
     }
 
     /// Whether another stream that is not over needs this torrent, or this file of it.
     fn others_need(&self, gone: &StreamId, magnet: &Magnet, file: Option<usize>) -> (bool, bool) {
-        let all = lock(&self.all);
-        let mut others =
-            all.values().filter(|other| other.id != *gone && other.magnet.info_hash == magnet.info_hash && !other.state().is_over());
-        let same_file = others.clone().any(|other| other.seen.borrow().view.file_index == file);
-        (others.next().is_some(), same_file)
+        let shelf = self.read();
+        let others = shelf.of_torrent(&magnet.info_hash).filter(|other| other.id != *gone && !other.state().is_over());
+        others.fold((false, false), |(_, same_file), other| (true, same_file || other.seen.borrow().view.file_index == file))
     }
 
     /// Whether any stream that is not over, or failed with its bytes kept, needs this torrent.
     pub fn needs(&self, info_hash: &InfoHash) -> bool {
-        let all = lock(&self.all);
-        let over = |state: State| matches!(state, State::Stopped | State::Expired);
-        all.values().any(|stream| stream.magnet.info_hash == *info_hash && !over(stream.state()))
+        self.read().of_torrent(info_hash).any(|stream| !matches!(stream.state(), State::Stopped | State::Expired))
     }
 
     /// Bytes of films on the disk, each counted once.
     pub fn film_bytes(&self) -> u64 {
-        let all = lock(&self.all);
+        // Looked at one by one without the lock: calls must not wait for all of them.
+        let all: Vec<_> = self.read().all().cloned().collect();
         let mut films = HashMap::new();
-        for stream in all.values().filter(|stream| !matches!(stream.state(), State::Stopped | State::Expired)) {
+        for stream in all {
             let seen = stream.seen.borrow();
-            films.insert((stream.magnet.info_hash, seen.view.file_index), seen.view.downloaded_bytes.unwrap_or(0));
+            if !matches!(seen.state, State::Stopped | State::Expired) {
+                films.insert((stream.magnet.info_hash, seen.view.file_index), seen.view.downloaded_bytes.unwrap_or(0));
+            }
         }
         films.values().sum()
     }
 
     fn forget(&self, id: &StreamId) {
-        lock(&self.all).remove(id);
+        self.write().take(id);
     }
 
-    fn bear(self: &Arc<Self>, all: &mut HashMap<StreamId, Arc<Stream>>, born: Born, failure: Option<Failure>) -> Arc<Stream> {
-        let ticket = Ticket::issue(&self.ground.key, &born.device, &born.id);
+    fn read(&self) -> RwLockReadGuard<'_, Shelf> {
+        self.shelf.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Shelf> {
+        self.shelf.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bear(self: &Arc<Self>, shelf: &mut Shelf, born: Born, failure: Option<Failure>) -> Arc<Stream> {
         let (events, inbox) = mpsc::unbounded_channel();
-        let view = actor::first_view(&born, ticket.as_str());
+        let view = actor::first_view(&born);
         let stream = Arc::new(Stream {
-            id: born.id.clone(),
-            device: born.device,
+            id: born.id,
             person: born.person,
             magnet: born.magnet,
             options: born.options,
             created_at: born.created_at,
-            ticket,
+            device: Mutex::new(born.device),
+            key: born.key,
             seen: watch::Sender::new(Seen { state: State::Queued { place: 1 }, view }),
             source: watch::Sender::new(None),
             presentation: watch::Sender::new(None),
@@ -396,7 +496,8 @@ impl Streams {
             watched: Mutex::default(),
             playhead: Mutex::default(),
         });
-        all.insert(born.id, stream.clone());
+        shelf.put(stream.clone());
+        self.births.send_modify(|count| *count += 1);
         let actor = actor::Actor::new(self.clone(), stream.clone(), born.expires_at);
         self.ground.tasks.spawn("stream", actor.live(inbox, failure));
         stream
@@ -411,6 +512,8 @@ pub struct Born {
     pub device: DeviceId,
     /// Whose it is.
     pub person: PersonId,
+    /// What its tickets are made with.
+    pub key: Arc<TicketKey>,
     /// What is streamed.
     pub magnet: Magnet,
     /// What was asked for.
@@ -424,11 +527,13 @@ pub struct Born {
 }
 
 impl Born {
-    fn from_row(row: &StreamRow) -> Option<Self> {
+    /// Where its key is lost, it gets the newest one, and so new addresses.
+    fn from_row(row: &StreamRow, keys: &TicketKeys) -> Option<Self> {
         Some(Self {
             id: StreamId::parse(&row.id)?,
             device: DeviceId::parse(&row.device)?,
             person: PersonId::parse(&row.person)?,
+            key: keys.get(row.ticket_key).unwrap_or_else(|| keys.newest()),
             magnet: Magnet::parse(&row.magnet).ok()?,
             options: serde_json::from_value(row.options.clone()).ok()?,
             created_at: row.created_at,

@@ -303,6 +303,18 @@ impl Devices {
         self.read().by_id.get(id).filter(|device| !device.is_idle(now)).map(|device| device.holder.clone())
     }
 
+    /// Cancelled when this device is revoked; it is already where there is no such device.
+    pub fn life(&self, id: &DeviceId) -> CancellationToken {
+        self.read().by_id.get(id).map_or_else(
+            || {
+                let over = CancellationToken::new();
+                over.cancel();
+                over
+            },
+            |device| device.holder.gone.clone(),
+        )
+    }
+
     /// Takes a device in. Its token is told here and never again.
     ///
     /// # Errors
