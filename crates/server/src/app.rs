@@ -117,7 +117,8 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     let machine = machine_name();
     let settings = Arc::new(Settings::new(&config));
     let health = Health::new(settings.live(), &server_id);
-    let door = Door { hosts: Hosts::new(machine.as_deref(), &[], &config.cors_origins), devices: devices.clone(), ports: vec![http.port()] };
+    let door =
+        Door { hosts: Hosts::new(machine.as_deref(), &[], &config.cors_origins), devices: devices.clone(), ports: vec![http.port()] };
     let config = Arc::new(config);
     let free = fs4::available_space(&config.cache_dir).context("the free space of the cache folder is unknown")?;
     let budget = cache_budget(config.cache_max_bytes, free, size_of_tree(&config.cache_dir));

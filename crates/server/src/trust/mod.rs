@@ -101,20 +101,7 @@ pub const LONGEST_NAME: usize = 60;
 pub fn name_of(text: &str) -> Option<String> {
     // Joiners and variation selectors belong inside names (Persian, emoji); alone they show nothing.
     let is_shown = |c: char| !matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}');
-    let name = without_treachery(text);
-    (name.chars().any(is_shown) && name.chars().count() <= LONGEST_NAME).then_some(name)
-}
-
-/// A text of somebody else's, fit to be shown in one line: without control characters, bidirectional marks and overrides (Unicode
-/// UAX #9), and characters that take no room; blanks and line ends joined.
-pub fn without_treachery(text: &str) -> String {
-    let hidden = |c: char| {
-        matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-            || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-    };
-    let blank = |c: char| if c.is_control() || c.is_whitespace() { ' ' } else { c };
-    let shown: String = text.chars().filter(|c| !hidden(*c)).map(blank).collect();
-    shown.split_whitespace().collect::<Vec<_>>().join(" ")
+    pairing::presentable(text, LONGEST_NAME).filter(|name| name.chars().any(is_shown))
 }
 
 /// Random bytes of the operating system.
