@@ -1,0 +1,112 @@
+// Finds out whether this phone trusts the server, by asking it over HTTPS, and goes on to pairing when it does. What stands behind
+// the # is handed on within the browser and never sent. Without this script the page is a manual that can be read.
+"use strict";
+(() => {
+  const PACE = 2000;
+  const PATIENCE = 4000;
+  const { https, fingerprint, name } = document.documentElement.dataset;
+  const byId = (id) => document.getElementById(id);
+  const sections = ["manual", "looking", "trusted", "mismatch"].map(byId);
+  // v1.<offer>.<secret>.<fingerprint>; anything else is no code of ours, and the next page asks for a typed one.
+  const scanned = /^#v1\.[\w-]+\.[\w-]+\.([\w-]{22})$/.exec(location.hash);
+  const onward = `${https}/pair${scanned ? location.hash : ""}`;
+  let next, checked, asking = false, over = false;
+
+  function show(section) {
+    const now = byId(section);
+    if (!now.hidden) return;
+    for (const each of sections) each.hidden = each !== now;
+    scrollTo(0, 0);
+    now.querySelector("[tabindex]")?.focus({ preventScroll: true });
+  }
+
+  function say(kind, sentence) {
+    byId("dot").className = `dot ${kind}`;
+    if (byId("standing").textContent !== sentence) byId("standing").textContent = sentence;
+  }
+
+  async function ask(address) {
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), PATIENCE);
+    try {
+      const answer = await fetch(address, { cache: "no-store", credentials: "omit", referrerPolicy: "no-referrer", signal: late.signal });
+      if (!answer.ok) throw new Error(String(answer.status));
+      return await answer.json();
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** The 16 bytes of a fingerprint as the computer's screen shows them. */
+  function groups(text) {
+    const bytes = atob(text.replace(/-/g, "+").replace(/_/g, "/"));
+    const hex = Array.from(bytes, (byte) => byte.charCodeAt(0).toString(16).padStart(2, "0")).join("").toUpperCase();
+    return hex.match(/.{1,4}/g).join(" ");
+  }
+
+  function stop(told, ours) {
+    over = true;
+    clearTimeout(next);
+    if (!scanned) byId("told").textContent = "What this page says";
+    byId("scanned").textContent = groups(told);
+    byId("answering").textContent = groups(ours);
+    show("mismatch");
+  }
+
+  function trusted() {
+    over = true;
+    show("trusted");
+    // Long enough to be seen.
+    setTimeout(() => location.replace(onward), 900);
+  }
+
+  /** Only HTTPS failed, or everything? And does this phone live in another year, where no certificate counts? */
+  async function why() {
+    try {
+      const { timestamp } = await ask("/api/health");
+      checked = Date.now();
+      const minutes = Math.abs(Date.parse(timestamp) - checked) / 60000;
+      if (minutes > 30) say("warn", "The clock of this phone is wrong. Until it is set, no certificate counts.");
+      else say("", "Not trusted yet.");
+    } catch {
+      checked = undefined;
+      say("warn", `“${name}” does not answer. Is this phone in the same Wi-Fi?`);
+    }
+    show("manual");
+  }
+
+  async function look() {
+    if (asking || over || document.visibilityState !== "visible") return;
+    asking = true;
+    clearTimeout(next);
+    try {
+      const health = await ask(`${https}/api/health`);
+      if (health.fingerprint && health.fingerprint !== fingerprint) stop(scanned ? scanned[1] : fingerprint, health.fingerprint);
+      else trusted();
+    } catch {
+      await why();
+    }
+    asking = false;
+    if (!over) next = setTimeout(look, PACE);
+  }
+
+  function count() {
+    const seconds = Math.round((Date.now() - checked) / 1000);
+    byId("checked").textContent = checked === undefined ? "" : seconds < 1 ? "Checked just now." : `Checked ${seconds} s ago.`;
+  }
+
+  // An iPad says that it is a Mac; no Mac has a touch screen.
+  if (/Macintosh/.test(navigator.userAgent) && navigator.maxTouchPoints > 1) byId("k-ios").checked = true;
+  for (const link of ["without", "onward"]) byId(link).href = onward;
+  addEventListener("hashchange", () => location.reload());
+  addEventListener("pageshow", (event) => event.persisted && location.reload());
+  if (scanned && scanned[1] !== fingerprint) {
+    stop(scanned[1], fingerprint);
+    return;
+  }
+  say("", "Not checked yet.");
+  show("looking");
+  setInterval(count, 1000);
+  document.addEventListener("visibilitychange", look);
+  look();
+})();
