@@ -15,13 +15,13 @@ function surroundings() {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("BALCONY_")));
 }
 
-/** Starts the server in a folder; answers what a client needs, and how to end it. */
-export async function start(folder) {
+/** Starts the server in a folder, on an address of loopback; answers what a client needs, and how to end it. */
+export async function start(folder, { bind = "127.0.0.1", more = [] } = {}) {
   const program = process.env.SERVER_UNDER_TEST;
   if (!program) throw new Error("SERVER_UNDER_TEST names no program; build one with: cargo build -p balcony-server");
   const dirs = ["config", "data", "cache"].flatMap((name) => [`--${name}-dir`, join(folder, name)]);
-  const flags = ["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0"];
-  const child = spawn(program, [...dirs, ...flags], { stdio: ["ignore", "pipe", "pipe"], env: surroundings() });
+  const flags = ["--bind", bind, "--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0"];
+  const child = spawn(program, [...dirs, ...flags, ...more], { stdio: ["ignore", "pipe", "pipe"], env: surroundings() });
   let log = "";
   child.stderr.on("data", (bytes) => (log += bytes));
   const exit = once(child, "exit");
@@ -44,10 +44,16 @@ export async function start(folder) {
     });
     const text = await answer.text();
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
-    return JSON.parse(text);
+    return text ? JSON.parse(text) : undefined;
   }
 
   return {
+    /** `address:port` of both entrances, as run.json tells them. */
+    http: run.http,
+    https: run.https,
+    token,
+    /** Asks as the owner. */
+    call,
     log: () => log,
     /** Starts a stream and waits until it plays. */
     async stream(request) {

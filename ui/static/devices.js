@@ -62,8 +62,9 @@ function row(device) {
   picture.append(icon(shape(device)));
   const body = made("div", "body");
   const place = device.lastAddress ? `, from ${device.lastAddress}` : "";
+  const whose = device.person && device.person !== device.name ? `Belongs to ${device.person}. ` : "";
   body.append(made("p", "", device.current ? "This computer" : device.name));
-  body.append(made("p", "small faint", device.current ? "The Balcony window" : seen(device.lastSeenAt) + place));
+  body.append(made("p", "small faint", device.current ? "The Balcony window" : whose + seen(device.lastSeenAt) + place));
   line.append(picture, body);
   if (!device.current) line.append(revokeButton(device));
   const item = made("li", "");

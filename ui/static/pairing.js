@@ -63,9 +63,11 @@ async function look() {
   if (!inView() || !offer || covered || opening) return;
   const asked = offer;
   try {
-    const { state } = await call("GET", `/api/pairings/${asked.offerId}`);
+    const { state, address } = await call("GET", `/api/pairings/${asked.offerId}`);
     if (asked !== offer) return;
-    if (state === "used" || state === "expired") return renew();
+    // This computer may have moved to another network, and the code leads to where it was.
+    const moved = address && address !== new URL(asked.url).host;
+    if (state === "used" || state === "expired" || moved) return renew();
     // Two screens that renew each other's codes would never stop.
     if (state === "replaced") cover("Another code was opened on this computer.");
     if (state === "ended") cover("Five wrong codes were typed, so this one has ended.");

@@ -12,7 +12,7 @@
   let busy = false;
 
   function read() {
-    const found = /^#v1\.([\w-]+)\.([\w-]+)\.[\w-]{22}$/.exec(location.hash);
+    const found = /^#v1\.([\w-]+)\.([\w-]+)\.[\w-]*$/.exec(location.hash);
     return found && { offerId: found[1], secret: found[2] };
   }
 
@@ -149,7 +149,7 @@
       code.value = "";
       return wrong("This code has ended. The computer shows a new one.");
     }
-    if (status === 403 && !offer && body.code === "forbidden") return wrong(body.triesLeft === undefined ? body.detail : tries(body.triesLeft));
+    if (status === 403 && !offer && body.code === "forbidden") return wrong(body.detail);
     if (status === 403) {
       forget();
       show();
@@ -159,7 +159,6 @@
     say(body.detail ?? `“${server}” refused (${status}).`);
   }
 
-  const tries = (left) => `That is not the code on the computer. ${left === 1 ? "1 try" : `${left} tries`} left.`;
   const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
   /** The seconds stand in the sentence: a wait says for how long. */

@@ -82,7 +82,8 @@ async fn certificate_der(State(app): State<App>) -> Result<Response, Problem> {
     let authority = own_authority(&app)?;
     // By this name Android's settings show it.
     let named = format!("attachment; filename=\"{}.crt\"", file_name(&app.health.name));
-    Ok(([(header::CONTENT_TYPE, "application/x-x509-ca-cert"), (header::CONTENT_DISPOSITION, named.as_str())], authority.der().to_vec()).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/x-x509-ca-cert"), (header::CONTENT_DISPOSITION, named.as_str())], authority.der().to_vec())
+        .into_response())
 }
 
 async fn certificate_pem(State(app): State<App>) -> Result<Response, Problem> {
@@ -315,7 +316,8 @@ mod tests {
     use super::*;
 
     const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1";
-    const PIXEL: &str = "Mozilla/5.0 (Linux; Android 15; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36";
+    const PIXEL: &str =
+        "Mozilla/5.0 (Linux; Android 15; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36";
 
     fn facts(name: &str) -> Facts<'_> {
         Facts {
@@ -368,7 +370,9 @@ mod tests {
             let markup = markup.replace("http://www.w3.org/2000/svg", "");
             assert!(!markup.contains(outside), "{outside}");
         }
-        assert!(headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text").ends_with("; connect-src 'self' https://192.168.1.20:3443"));
+        assert!(
+            headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text").ends_with("; connect-src 'self' https://192.168.1.20:3443")
+        );
         assert!(html.contains(&Fingerprint::of(b"a key").for_people()));
         assert!(html.contains("id=\"k-ios\" checked") && !html.contains("id=\"k-android\" checked"));
     }
