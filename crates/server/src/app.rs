@@ -1,6 +1,6 @@
 //! Wires the parts, says when they are ready, and stops them in order. Decides nothing else.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::extract::FromRef;
 use balcony_media::magnet::Magnet;
-use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -17,9 +16,11 @@ use crate::config::resolved::cache_budget;
 use crate::config::{Command, Resolved};
 use crate::data_dir::{DataDir, Run, make_private};
 use crate::http::base::Base;
+use crate::http::bind::{self, Doors, Ports};
 use crate::http::health::Health;
 use crate::http::host::Hosts;
-use crate::http::listener::{self, Connections, Speech};
+use crate::http::listener::{self, Connections, Entrance, Speech};
+use crate::http::rate::Limits;
 use crate::http::{self, Door};
 use crate::lan::machine_name;
 use crate::logging;
@@ -67,6 +68,8 @@ pub struct App {
     pub streams: Arc<Streams>,
     /// The sample film, once somebody asked for it.
     pub samples: Arc<OnceCell<Sample>>,
+    /// How often and how much at once.
+    pub limits: Arc<Limits>,
 }
 
 impl App {
@@ -108,17 +111,22 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     let devices = Devices::open(store.clone(), &admin).await?;
     show_notice(&store).await?;
 
-    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, config.http_port));
-    let tcp = tcp.await.with_context(|| format!("port {} of 127.0.0.1 cannot be opened", config.http_port))?;
-    let http = tcp.local_addr().context("the address of the listener is unknown")?;
+    let Doors { http: plain, http_address: http, https, https_address } = bind::bind(config.bind, config.http_port, config.https_port)?;
+    // Nobody speaks TLS yet.
+    drop(https);
 
     let tasks = Tasks::new();
     let (doors, behind) = (tasks.child("http"), tasks.child("app"));
     let machine = machine_name();
     let settings = Arc::new(Settings::new(&config));
     let health = Health::new(settings.live(), &server_id);
-    let door =
-        Door { hosts: Hosts::new(machine.as_deref(), &[], &config.cors_origins), devices: devices.clone(), ports: vec![http.port()] };
+    let limits = Arc::new(Limits::default());
+    let door = Door {
+        hosts: Hosts::new(machine.as_deref(), &config.host_names, &config.cors_origins),
+        devices: devices.clone(),
+        ports: Ports { http: http.port(), https: https_address.port() },
+        limits: limits.clone(),
+    };
     let config = Arc::new(config);
     let free = fs4::available_space(&config.cache_dir).context("the free space of the cache folder is unknown")?;
     let budget = cache_budget(config.cache_max_bytes, free, size_of_tree(&config.cache_dir));
@@ -148,8 +156,12 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
         tasks: behind.clone(),
         streams,
         samples: Arc::default(),
+        limits,
     };
-    listener::serve(tcp, Speech::Plain, http::open(door, app.clone()), &Connections::default(), &doors);
+    let (router, connections) = (http::open(door, app.clone()), Connections::default());
+    for listener in plain {
+        listener::serve(listener, Speech::Plain, router.clone(), &connections, &doors);
+    }
 
     // Before it is announced: whoever reads the line may ask at once.
     health.set_ready(true);
@@ -237,7 +249,7 @@ async fn show_sample(app: &App, http: SocketAddr) -> anyhow::Result<()> {
         let (stream, _) = app.streams.start(&owner, magnet, Options::default());
         let mut changes = stream.changes();
         changes.wait_for(|seen| seen.state.is_over() || matches!(seen.state, State::Ready { .. })).await?;
-        let view = stream.view(Base::of(&http.to_string()).as_str(), &owner.device);
+        let view = stream.view(Base::of(Entrance::Loopback, &http.to_string()).as_str(), &owner.device);
         match stream.state() {
             State::Ready { .. } => println!("playable {}", view.stream_url.unwrap_or_default()),
             _ => println!("not playable: {}", view.message),

@@ -29,6 +29,22 @@ pub struct Doors {
     pub https_address: SocketAddr,
 }
 
+/// The ports that are ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Plain HTTP.
+    pub http: u16,
+    /// HTTPS.
+    pub https: u16,
+}
+
+impl Doors {
+    /// The ports of the sockets.
+    pub fn ports(&self) -> Ports {
+        Ports { http: self.http_address.port(), https: self.https_address.port() }
+    }
+}
+
 /// Opens all sockets. Without `address` they are open on all addresses of this machine; with one, HTTPS is there, and
 /// plain HTTP there and on loopback. Port 0 is any free one. Has to be called within a tokio runtime.
 ///

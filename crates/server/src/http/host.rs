@@ -4,11 +4,14 @@
 //! sends that name. The origin check keeps foreign pages from using a browser's reach. Both are pure; who they are
 //! asked about is decided in the door.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Uri};
+use http::{Method, Uri, Version};
 
+use super::listener::Entrance;
 use super::problem::{Code, Problem};
 
 /// Origins of our own apps: the desktop window and Capacitor's.
@@ -24,11 +27,46 @@ pub enum HostName {
     Name(String),
 }
 
-/// The names of this server.
-#[derive(Debug, Clone, Default)]
+impl HostName {
+    /// Whether this is what `text` says: an address, a name, or `*.` and what any one label may stand before (RFC 6125 section 6.4.3).
+    pub fn is(&self, text: &str) -> bool {
+        match self {
+            Self::Address(address) => text.parse::<IpAddr>().is_ok_and(|text| text.to_canonical() == *address),
+            Self::Name(name) => match text.strip_prefix("*.") {
+                Some(above) => name.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(above)),
+                None => name.eq_ignore_ascii_case(text.strip_suffix('.').unwrap_or(text)),
+            },
+        }
+    }
+}
+
+impl fmt::Display for HostName {
+    /// As it stands in an address: IPv6 in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Address(IpAddr::V4(address)) => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Says of a host whether it is ours, as of now.
+type Known = Arc<dyn Fn(&HostName) -> bool + Send + Sync>;
+
+/// The names of this server. Cheap to clone.
+#[derive(Clone, Default)]
 pub struct Hosts {
     names: Vec<String>,
     origins: Vec<String>,
+    /// What changes while the server runs: addresses, its own name, the names of its certificate.
+    more: Vec<Known>,
+}
+
+impl fmt::Debug for Hosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosts").field("names", &self.names).field("origins", &self.origins).finish_non_exhaustive()
+    }
 }
 
 impl Hosts {
@@ -40,14 +78,20 @@ impl Hosts {
         let names = std::iter::once("localhost".to_owned()).chain(own);
         let names = names.chain(configured.iter().map(|name| name.to_ascii_lowercase())).collect();
         let origins = APP_ORIGINS.iter().map(|origin| (*origin).to_owned()).chain(cors_origins.iter().cloned()).collect();
-        Self { names, origins }
+        Self { names, origins, more: Vec::new() }
+    }
+
+    /// The same, and what `is_ours` knows: it is asked of each host that is no name of the list and not the address by
+    /// which the client came in.
+    #[must_use]
+    pub fn also(mut self, is_ours: impl Fn(&HostName) -> bool + Send + Sync + 'static) -> Self {
+        self.more.push(Arc::new(is_ours));
+        self
     }
 
     fn has(&self, host: &HostName, local: IpAddr) -> bool {
-        match host {
-            HostName::Address(address) => address.is_loopback() || *address == local.to_canonical(),
-            HostName::Name(name) => self.names.contains(name),
-        }
+        let came_by = matches!(host, HostName::Address(address) if address.is_loopback() || *address == local.to_canonical());
+        came_by || self.names.iter().any(|name| host.is(name)) || self.more.iter().any(|is_ours| is_ours(host))
     }
 
     /// Checks the host of a request: exactly one, and ours. `local` is the address through which the client came in.
@@ -55,20 +99,24 @@ impl Hosts {
     ///
     /// # Errors
     /// `wrong_host` 421.
-    pub fn check(&self, uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<String, Problem> {
+    pub fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<String, Problem> {
         let wrong = |why: &str| Problem::new(Code::WrongHost, why);
         let mut shown = headers.get_all(header::HOST).iter();
-        let header = shown.next();
+        let header = shown.next().map(|value| value.to_str().unwrap_or_default());
         if shown.next().is_some() {
             return Err(wrong("There is more than one Host header."));
         }
-        let header = header.map(|value| value.to_str().unwrap_or_default());
+        if header.is_none() && version < Version::HTTP_2 {
+            return Err(wrong("There is no Host header."));
+        }
         // HTTP/2 has :authority, which stands in the URI, as does the absolute form of HTTP/1.
         let all: Vec<&str> = uri.authority().map(|authority| authority.as_str()).into_iter().chain(header).collect();
-        let Some(first) = all.first() else { return Err(wrong("There is no Host header.")) };
-        let ours = |text: &&str| split(text).is_some_and(|(host, _)| self.has(&host, local));
-        if !all.iter().all(ours) {
-            return Err(wrong("This server does not answer to the host name of the request."));
+        let Some(first) = all.first() else { return Err(wrong("The request names no host.")) };
+        let hosts: Option<Vec<_>> = all.iter().map(|text| split(text)).collect();
+        let hosts = hosts.filter(|hosts| hosts.iter().all(|(host, _)| self.has(host, local)));
+        let Some(hosts) = hosts else { return Err(wrong("This server does not answer to the host name of the request.")) };
+        if hosts.iter().any(|host| Some(host) != hosts.first()) {
+            return Err(wrong("The request names two hosts."));
         }
         Ok((*first).to_ascii_lowercase())
     }
@@ -129,10 +177,16 @@ fn named(host: &str) -> Option<HostName> {
 pub enum Area {
     /// `/m/<ticket>/…`: the ticket is the key; any page may read.
     Media,
-    /// Health and the API document: for everyone.
-    Open,
+    /// Whether the server lives: for everyone, even on plain HTTP in the LAN.
+    Health,
+    /// The API document: for everyone.
+    Document,
+    /// `/api/pair`: how a device gets a token, so it has none yet; for our own pages.
+    Pairing,
     /// Everything else of the API: with a token, for our own pages.
     Api,
+    /// What a phone needs before it can use HTTPS: the bootstrap page and the certificate. For everyone in the LAN.
+    Bootstrap,
     /// The pages of the web interface and what is unknown.
     Pages,
 }
@@ -141,17 +195,59 @@ impl Area {
     /// The area of a path (without a `/t/<token>` prefix).
     pub fn of(path: &str) -> Self {
         match path {
-            "/api/health" | "/healthz" | "/readyz" | "/api/openapi.json" => Self::Open,
+            "/api/health" | "/healthz" | "/readyz" => Self::Health,
+            "/api/openapi.json" => Self::Document,
+            "/api/pair" => Self::Pairing,
             "/api" | "/metrics" => Self::Api,
+            "/p" | "/ca.crt" | "/ca.pem" | "/ca.mobileconfig" => Self::Bootstrap,
             _ if path.starts_with("/api/") => Self::Api,
             _ if path.starts_with("/m/") => Self::Media,
             _ => Self::Pages,
         }
     }
 
-    fn is_for_all_origins(self) -> bool {
-        matches!(self, Self::Media | Self::Open)
+    /// Whether it is made of pages and what belongs to them.
+    pub fn is_pages(self) -> bool {
+        matches!(self, Self::Bootstrap | Self::Pages)
     }
+
+    fn is_for_all_origins(self) -> bool {
+        matches!(self, Self::Media | Self::Health | Self::Document)
+    }
+}
+
+/// What becomes of a request at an entrance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// It goes on.
+    In,
+    /// It is led to another path here.
+    To(&'static str),
+    /// It is led to the same path over HTTPS.
+    ToHttps,
+    /// It is refused: this is to be had over HTTPS only.
+    OnlyHttps,
+}
+
+impl Way {
+    /// What an entrance lets in.
+    pub fn of(entrance: Entrance, area: Area, path: &str) -> Self {
+        match (entrance, area) {
+            (Entrance::Loopback | Entrance::Tls, _) => Self::In,
+            (Entrance::PlainOnTls, _) => Self::ToHttps,
+            (Entrance::Lan, Area::Health | Area::Bootstrap) => Self::In,
+            (Entrance::Lan, Area::Pages) if path == "/" => Self::To("/p"),
+            (Entrance::Lan, Area::Pages) => Self::ToHttps,
+            // Not led on: what came with the request, a token perhaps, has been read by everyone already.
+            (Entrance::Lan, Area::Media | Area::Document | Area::Pairing | Area::Api) => Self::OnlyHttps,
+        }
+    }
+}
+
+/// `https://host:port` for a client that knows this server by an authority that was [checked](Hosts::check).
+pub fn https_base(authority: &str, port: u16) -> String {
+    let host = split(authority).map_or_else(|| "localhost".to_owned(), |(host, _)| host.to_string());
+    format!("https://{host}:{port}")
 }
 
 /// What the door found out about the page behind a request.
@@ -188,14 +284,26 @@ pub fn check_page(
         return Err(foreign());
     }
     let Some(origin) = origin else {
-        // Without an origin: pictures, scripts and links. Following a link is fine; being included elsewhere is not.
-        let text = |name: &'static str| headers.get(name).map(HeaderValue::as_bytes);
-        let included = text("sec-fetch-site") == Some(b"cross-site") && text("sec-fetch-mode") != Some(b"navigate");
-        let posted = text("sec-fetch-site") == Some(b"cross-site") && !method.is_safe();
-        return if included || posted { Err(foreign()) } else { Ok(Page::Unnamed) };
+        return if is_included(headers) || (is_from_elsewhere(headers) && !method.is_safe()) { Err(foreign()) } else { Ok(Page::Unnamed) };
     };
     let text = origin.to_str().unwrap_or_default();
     if hosts.may_use_api(text, authority, ports, local) { Ok(Page::Allowed(origin.clone())) } else { Err(foreign()) }
+}
+
+fn fetch_metadata<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a [u8]> {
+    headers.get(name).map(HeaderValue::as_bytes)
+}
+
+/// Whether a browser says that a page of another origin made it ask (Fetch Metadata). Another port of this machine is another origin too.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    matches!(fetch_metadata(headers, "sec-fetch-site"), Some(b"cross-site" | b"same-site"))
+}
+
+/// Whether such a page wants to include what it asks for. Following a link is fine: it ends in a window of its own.
+fn is_included(headers: &HeaderMap) -> bool {
+    let link = fetch_metadata(headers, "sec-fetch-mode") == Some(b"navigate")
+        && matches!(fetch_metadata(headers, "sec-fetch-dest"), None | Some(b"document"));
+    is_from_elsewhere(headers) && !link
 }
 
 /// Writes what a browser has to know before it lets the page read the answer (the Fetch standard, section 3.2).
@@ -224,7 +332,9 @@ pub fn grant(page: &Page, headers: &mut HeaderMap) {
 pub fn grant_preflight(area: Area, asked: &HeaderMap, headers: &mut HeaderMap) {
     let methods = match area {
         Area::Media => "GET, HEAD, OPTIONS",
-        Area::Open | Area::Api | Area::Pages => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+        Area::Health | Area::Document | Area::Pairing | Area::Api | Area::Bootstrap | Area::Pages => {
+            "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+        }
     };
     headers.insert(header::ALLOW, HeaderValue::from_static(methods));
     if !asked.contains_key(header::ORIGIN) {
@@ -252,9 +362,13 @@ mod tests {
         Hosts::new(Some("Attic.example.org"), &["Films.example".to_owned()], &["https://app.example".to_owned()])
     }
 
-    fn check(uri: &str, shown: &[&str]) -> Result<String, u16> {
+    fn check_as(version: Version, uri: &str, shown: &[&str]) -> Result<String, u16> {
         let headers = shown.iter().map(|host| (header::HOST, HeaderValue::from_str(host).expect("header"))).collect();
-        hosts().check(&uri.parse().expect("uri"), &headers, LAN).map_err(|problem| problem.status.as_u16())
+        hosts().check(version, &uri.parse().expect("uri"), &headers, LAN).map_err(|problem| problem.status.as_u16())
+    }
+
+    fn check(uri: &str, shown: &[&str]) -> Result<String, u16> {
+        check_as(Version::HTTP_11, uri, shown)
     }
 
     #[test]
@@ -308,10 +422,75 @@ mod tests {
     fn exactly_one_host_counts_and_every_form_is_checked() {
         assert_eq!(check("/x", &[]), Err(421));
         assert_eq!(check("/x", &["localhost", "localhost"]), Err(421));
-        assert_eq!(check("http://localhost:1/x", &[]), Ok("localhost:1".to_owned()));
+        assert_eq!(check("http://localhost:1/x", &["localhost:1"]), Ok("localhost:1".to_owned()));
+        assert_eq!(check("http://localhost:1/x", &["LOCALHOST:1"]), Ok("localhost:1".to_owned()));
+        assert_eq!(check("http://localhost:1/x", &[]), Err(421));
+        assert_eq!(check("http://localhost:1/x", &["localhost:2"]), Err(421), "two hosts, though both are ours");
+        assert_eq!(check("http://localhost/x", &["attic.local"]), Err(421));
         assert_eq!(check("http://evil.example/x", &["localhost"]), Err(421));
         assert_eq!(check("http://localhost/x", &["evil.example"]), Err(421));
         assert_eq!(check("http://user@localhost/x", &["localhost"]), Err(421));
+    }
+
+    #[test]
+    fn in_http2_the_authority_names_the_host() {
+        let check = |uri: &str, shown: &[&str]| check_as(Version::HTTP_2, uri, shown);
+        assert_eq!(check("https://attic.local:3443/x", &[]), Ok("attic.local:3443".to_owned()));
+        assert_eq!(check("https://attic.local:3443/x", &["attic.local:3443"]), Ok("attic.local:3443".to_owned()));
+        assert_eq!(check("/x", &["attic.local:3443"]), Ok("attic.local:3443".to_owned()));
+        for (uri, shown) in [
+            ("https://evil.example/x", &[][..]),
+            ("/x", &[]),
+            ("https://attic.local/x", &["evil.example"]),
+            ("https://attic.local/x", &["localhost"]),
+            ("https://attic.local/x", &["attic.local", "attic.local"]),
+        ] {
+            assert_eq!(check(uri, shown), Err(421), "{uri} {shown:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_ours_may_change() {
+        let now = Arc::new(std::sync::Mutex::new(vec!["10.0.0.7".to_owned(), "*.house.example".to_owned()]));
+        let known = now.clone();
+        let hosts = hosts().also(move |host| known.lock().expect("free").iter().any(|text| host.is(text)));
+        let has = |text: &str| hosts.has(&split(text).expect("a host").0, LAN);
+        assert_eq!(["10.0.0.7", "a.house.example", "A.House.Example."].map(has), [true; 3]);
+        assert_eq!(["10.0.0.8", "house.example", "a.b.house.example", "evil.example"].map(has), [false; 4]);
+        now.lock().expect("free").clear();
+        assert!(!has("10.0.0.7") && has("attic.local"));
+    }
+
+    #[test]
+    fn what_an_entrance_lets_in() {
+        let lan = |path: &str| Way::of(Entrance::Lan, Area::of(path), path);
+        for path in ["/p", "/ca.crt", "/ca.pem", "/ca.mobileconfig", "/api/health", "/healthz", "/readyz"] {
+            assert_eq!(lan(path), Way::In, "{path}");
+        }
+        for path in ["/api", "/api/", "/api/pair", "/api/streams", "/api/openapi.json", "/metrics", "/m/x/master.m3u8", "/api/health/"] {
+            assert_eq!(lan(path), Way::OnlyHttps, "{path}");
+        }
+        for path in ["/pair", "/p/", "/ca.key", "/index.html", "//evil.example", "/M/x", "/API/streams", ""] {
+            assert_eq!(lan(path), Way::ToHttps, "{path}");
+        }
+        assert_eq!(lan("/"), Way::To("/p"));
+        for path in ["/", "/p", "/api/streams", "/m/x/y", "/api/health"] {
+            let at = |entrance| Way::of(entrance, Area::of(path), path);
+            assert_eq!([at(Entrance::Loopback), at(Entrance::Tls)], [Way::In, Way::In], "{path}");
+            assert_eq!(at(Entrance::PlainOnTls), Way::ToHttps, "{path}");
+        }
+    }
+
+    #[test]
+    fn https_is_at_our_port() {
+        for (authority, expected) in [
+            ("attic.local:3001", "https://attic.local:3443"),
+            ("192.168.1.7", "https://192.168.1.7:3443"),
+            ("[fd00::1]:3001", "https://[fd00::1]:3443"),
+            ("attic.local.:1", "https://attic.local:3443"),
+        ] {
+            assert_eq!(https_base(authority, 3443), expected);
+        }
     }
 
     #[test]
@@ -361,6 +540,10 @@ mod tests {
         for path in ["/api/streams", "/", "/api", "/metrics", "/api/healthy", "/M/x"] {
             assert!(!ask(path, &Method::GET, &[foreign]), "{path}");
             assert!(!ask(path, &Method::GET, &[cross]), "{path}");
+            assert!(!ask(path, &Method::GET, &[("sec-fetch-site", "same-site")]), "{path}");
+            assert!(!ask(path, &Method::GET, &[cross, navigate, ("sec-fetch-dest", "iframe")]), "{path}");
+            assert!(ask(path, &Method::GET, &[cross, navigate, ("sec-fetch-dest", "document")]), "{path}");
+            assert!(ask(path, &Method::GET, &[("sec-fetch-site", "none"), navigate]), "{path}");
             assert!(ask(path, &Method::GET, &[cross, navigate]), "{path}");
             assert!(!ask(path, &Method::POST, &[cross, navigate]), "{path}");
             assert!(ask(path, &Method::POST, &[("origin", "http://localhost:3001"), ("sec-fetch-site", "same-origin")]), "{path}");

@@ -4,11 +4,10 @@
 //! What a client hears when it breaks HTTP itself, so that no route ever sees its request, is a problem document
 //! too: hyper writes a bare status line there, and [`Wire`] puts the document behind it.
 
-use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use super::problem;
-use super::rate::house;
+use super::rate::{Counts, Taken, house};
 use crate::tasks::Tasks;
 
 /// How many connections may be open at once: from other machines in all, from one of them, and from this one.
@@ -111,17 +110,14 @@ impl Speech {
 pub struct Connections {
     others: Arc<Semaphore>,
     here: Arc<Semaphore>,
-    by_address: Counts,
+    by_address: Counts<IpAddr>,
 }
-
-/// Open connections by address.
-type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 /// A place among the [`Connections`], given back when it is dropped.
 #[derive(Debug)]
 struct Place {
     _permit: OwnedSemaphorePermit,
-    counted: Option<(Counts, IpAddr)>,
+    _counted: Option<Taken<IpAddr>>,
 }
 
 impl Default for Connections {
@@ -129,7 +125,7 @@ impl Default for Connections {
         Self {
             others: Arc::new(Semaphore::new(CONNECTIONS)),
             here: Arc::new(Semaphore::new(CONNECTIONS_FROM_HERE)),
-            by_address: Arc::default(),
+            by_address: Counts::default(),
         }
     }
 }
@@ -138,30 +134,11 @@ impl Connections {
     /// A place for one more connection; `None` when there are too many.
     fn place(&self, remote: SocketAddr, local: SocketAddr) -> Option<Place> {
         if is_here(remote, local) {
-            return Some(Place { _permit: self.here.clone().try_acquire_owned().ok()?, counted: None });
+            return Some(Place { _permit: self.here.clone().try_acquire_owned().ok()?, _counted: None });
         }
         let permit = self.others.clone().try_acquire_owned().ok()?;
-        let address = house(remote.ip());
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = by_address.entry(address).or_default();
-        if *open >= CONNECTIONS_PER_ADDRESS {
-            return None;
-        }
-        *open += 1;
-        Some(Place { _permit: permit, counted: Some((self.by_address.clone(), address)) })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some((by_address, address)) = &self.counted else { return };
-        let mut by_address = by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = by_address.get_mut(address) {
-            *open = open.saturating_sub(1);
-            if *open == 0 {
-                by_address.remove(address);
-            }
-        }
+        let counted = self.by_address.take(house(remote.ip()), CONNECTIONS_PER_ADDRESS)?;
+        Some(Place { _permit: permit, _counted: Some(counted) })
     }
 }
 
@@ -470,7 +447,7 @@ mod tests {
         drop(greedy);
         assert!(place("192.168.1.9:1".to_owned()).is_some(), "places are given back");
         drop((network, others));
-        assert!(connections.by_address.lock().expect("free").is_empty(), "nothing is remembered of who has left");
+        assert_eq!(connections.by_address.len(), 0, "nothing is remembered of who has left");
     }
 
     #[test]

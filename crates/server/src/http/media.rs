@@ -21,6 +21,7 @@ use super::auth::Gone;
 use super::base::Base;
 use super::events;
 use super::problem::{Code, Path, Problem};
+use super::rate::Limits;
 use crate::app::App;
 use crate::film::Presentation;
 use crate::produce::rendition::Rendition;
@@ -41,26 +42,37 @@ const FOREVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// The routes under `/m/<ticket>/`.
-pub fn routes(streams: &Arc<Streams>) -> Router<App> {
+pub fn routes(streams: &Arc<Streams>, limits: &Arc<Limits>) -> Router<App> {
     Router::new()
         .route("/m/{ticket}/master.m3u8", get(master))
         .route("/m/{ticket}/events", get(stream_events))
         .route("/m/{ticket}/play.m3u", get(play))
         .route("/m/{ticket}/file/{name}", get(file))
         .route("/m/{ticket}/{rendition}/{name}", get(of_rendition))
-        .route_layer(middleware::from_fn_with_state(streams.clone(), open))
+        .route_layer(middleware::from_fn_with_state((streams.clone(), limits.clone()), open))
 }
 
 /// Opens the stream of the ticket for the route behind it, and marks the answer: it breaks off when the ticket is no good any more.
-async fn open(State(streams): State<Arc<Streams>>, path: RawPathParams, mut request: Request, next: Next) -> Response {
+/// A device may take so many answers at once and no more.
+async fn open(
+    State((streams, limits)): State<(Arc<Streams>, Arc<Limits>)>,
+    path: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let ticket = path.iter().find_map(|(name, value)| (name == "ticket").then_some(value)).unwrap_or_default();
     let Some(viewing) = streams.by_ticket(ticket).filter(|viewing| !viewing.stream.state().is_over()) else {
         return Problem::new(Code::NotFound, "This address leads to nothing (any more).").into_response();
+    };
+    let seat = match limits.play(&viewing.holder.device, viewing.holder.admin) {
+        Ok(seat) => seat,
+        Err(problem) => return problem.into_response(),
     };
     let gone = Gone(viewing.holder.moved.clone());
     request.extensions_mut().insert(viewing);
     let mut response = next.run(request).await;
     response.extensions_mut().insert(gone);
+    response.extensions_mut().insert(seat);
     response
 }
 

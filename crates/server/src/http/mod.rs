@@ -3,15 +3,18 @@
 //! 1. [`problem::layer`]: trace id, panics, every error a problem, one log line by route pattern
 //! 2. sizes of address and headers
 //! 3. `Host` is ours ([`host`])
-//! 4. the page behind the request may ([`host`]); `OPTIONS` is answered
-//! 5. the token, from header or path prefix ([`auth`]); without one, how often ([`rate`])
-//! 6. the routes, one file per noun
+//! 4. the entrance lets it in ([`host::Way`]): plain HTTP in the LAN leads to HTTPS
+//! 5. the page behind the request may ([`host`]); `OPTIONS` is answered
+//! 6. the token, from header or path prefix ([`auth`]), and how often it may ask ([`rate`])
+//! 7. the routes, one file per noun
+//! 8. on the way out: what browsers have to know, and the tie to the caller's life ([`cut`])
 //!
 //! The routes are listed in [`routes`], a line per file; each annotates itself for the API document.
 
 pub mod auth;
 pub mod base;
 pub mod bind;
+pub mod cut;
 pub mod devices;
 pub mod document;
 pub mod events;
@@ -27,29 +30,37 @@ pub mod settings;
 pub mod streams;
 pub mod torrents;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::trust::Devices;
 use auth::{Caller, Prefix};
-use host::{Area, Hosts};
-use listener::Peer;
+use bind::Ports;
+use host::{Area, Hosts, Page, Way};
+use listener::{Entrance, Peer};
 use problem::{Code, Problem};
-use rate::Buckets;
+use rate::Limits;
 
 /// The most bytes of headers, and of an address.
 const HEADER_LIMIT: usize = 16 << 10;
 const ADDRESS_LIMIT: usize = 8 << 10;
+
+/// How a stream is started.
+const START: &str = "/api/stream/start";
+
+/// What a page may load and do, unless it brings a policy of its own: nothing that is not ours.
+const PAGES_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; \
+    font-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// All routes of the API; each brings its part of the API document.
 pub fn routes() -> OpenApiRouter<App> {
@@ -83,14 +94,16 @@ fn description() -> utoipa::openapi::OpenApi {
 }
 
 /// What the door needs to know to decide.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Door {
     /// The names that are ours, and the origins that may use the API.
     pub hosts: Hosts,
     /// Those whose tokens open.
     pub devices: Arc<Devices>,
     /// The ports that are ours.
-    pub ports: Vec<u16>,
+    pub ports: Ports,
+    /// How often and how much at once.
+    pub limits: Arc<Limits>,
 }
 
 /// The authority (`host[:port]`) by which the client knows this server: what its absolute URLs begin with.
@@ -104,7 +117,7 @@ pub fn open(door: Door, app: App) -> Router {
     let document: bytes::Bytes = document::complete(document).to_json().expect("the API document is plain JSON").into();
     let text = ([(header::CONTENT_TYPE, "application/json")], document);
     let routes = routes
-        .merge(media::routes(&app.streams))
+        .merge(media::routes(&app.streams, &door.limits))
         .route("/api/openapi.json", get(move || std::future::ready(text.clone())))
         .fallback(|| std::future::ready(Problem::not_found()))
         .layer(middleware::from_fn(problem::note_route))
@@ -112,80 +125,145 @@ pub fn open(door: Door, app: App) -> Router {
     // The door stands around the routes and not on them, because it takes the token out of the path before routing.
     Router::new()
         .fallback_service(routes)
-        .layer(middleware::from_fn_with_state(Arc::new((door, Buckets::default())), pass))
+        .layer(middleware::from_fn_with_state(Arc::new(door), pass))
         .layer(middleware::from_fn(problem::layer))
 }
 
-async fn pass(State(state): State<Arc<(Door, Buckets)>>, request: Request, next: Next) -> Response {
-    let (door, buckets) = &*state;
-    match admit(door, buckets, request) {
-        Err(problem) => problem.into_response(),
-        Ok((area, page, entry)) => {
-            let mut response = match entry {
-                Entry::Refused(problem) => problem.into_response(),
-                Entry::Preflight(asked) => preflight(area, &asked),
-                Entry::Admitted(request) => next.run(*request).await,
-            };
-            // Refusals too: a page has to be able to read why.
-            host::grant(&page, response.headers_mut());
-            response
-        }
-    }
+async fn pass(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let (area, page, entry) = match admit(&door, request) {
+        Ok(admitted) => admitted,
+        Err((area, problem)) => (area, Page::Unnamed, Entry::Answered(problem.into_response())),
+    };
+    let mut response = match entry {
+        Entry::Answered(response) => response,
+        Entry::Admitted(request, caller) => cut::tie(next.run(*request).await, caller),
+    };
+    // Refusals too: a page has to be able to read why.
+    host::grant(&page, response.headers_mut());
+    dress(area, response.headers_mut());
+    response
 }
 
 /// What happens with a request whose host and page are right.
 enum Entry {
-    Admitted(Box<Request>),
-    Preflight(HeaderMap),
-    Refused(Problem),
+    /// To the routes; with the token that is cancelled when the caller is revoked.
+    Admitted(Box<Request>, Option<CancellationToken>),
+    Answered(Response),
 }
 
-fn admit(door: &Door, buckets: &Buckets, mut request: Request) -> Result<(Area, host::Page, Entry), Problem> {
-    check_size(&request)?;
-    let local = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.local.ip());
-    let authority = door.hosts.check(request.uri(), request.headers(), local)?;
+fn admit(door: &Door, mut request: Request) -> Result<(Area, Page, Entry), (Area, Problem)> {
+    let peer = peer(&request);
     let prefix = auth::take_prefix(request.uri());
     let area = match &prefix {
         Prefix::None => Area::of(request.uri().path()),
         Prefix::Token(..) | Prefix::Broken => Area::Api,
     };
-    let (method, headers) = (request.method(), request.headers());
-    let page = host::check_page(&door.hosts, area, method, headers, &authority, &door.ports, local)?;
-    if method == Method::OPTIONS {
-        return Ok((area, page, Entry::Preflight(headers.clone())));
+    let refused = |problem| (area, problem);
+    check_size(&request).map_err(refused)?;
+    let (version, local) = (request.version(), peer.local.ip());
+    let authority = door.hosts.check(version, request.uri(), request.headers(), local).map_err(refused)?;
+    if let Some(response) = led(door, area, &request, peer.entrance, &authority).map_err(refused)? {
+        return Ok((area, Page::Unnamed, Entry::Answered(response)));
     }
-    let broken = matches!(prefix, Prefix::Broken);
+    let (method, headers, ports) = (request.method(), request.headers(), [door.ports.http, door.ports.https]);
+    let page = host::check_page(&door.hosts, area, method, headers, &authority, &ports, local).map_err(refused)?;
+    if method == Method::OPTIONS {
+        return Ok((area, page, Entry::Answered(preflight(area, headers))));
+    }
+    let caller = identify(door, prefix, &mut request, peer.remote.ip());
+    if let Err(problem) = limit(door, area, &request, caller.as_ref(), peer.remote.ip()) {
+        return Ok((area, page, Entry::Answered(problem.into_response())));
+    }
+    let gone = caller.as_ref().map(|caller| caller.gone.clone());
+    if let Some(caller) = caller {
+        request.extensions_mut().insert::<Caller>(caller);
+    }
+    request.extensions_mut().insert(Authority(authority));
+    Ok((area, page, Entry::Admitted(Box::new(request), gone)))
+}
+
+/// The connection of a request; without one it is taken for one of the LAN, which may do least.
+fn peer(request: &Request) -> Peer {
+    let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+    let unknown = Peer { remote: nowhere, local: nowhere, entrance: Entrance::Lan };
+    request.extensions().get::<Peer>().copied().unwrap_or(unknown)
+}
+
+/// The answer to a request that this entrance does not let in; `None` for those that it does.
+fn led(door: &Door, area: Area, request: &Request, entrance: Entrance, authority: &str) -> Result<Option<Response>, Problem> {
+    let https = || host::https_base(authority, door.ports.https);
+    match Way::of(entrance, area, request.uri().path()) {
+        Way::In => Ok(None),
+        Way::To(path) => Ok(Some(redirect(StatusCode::TEMPORARY_REDIRECT, path))),
+        Way::ToHttps => {
+            let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+            Ok(Some(redirect(StatusCode::PERMANENT_REDIRECT, &format!("{}{path}", https()))))
+        }
+        Way::OnlyHttps => {
+            let detail = format!("This is to be had over HTTPS only, at {}.", https());
+            Err(Problem::new(Code::Forbidden, detail))
+        }
+    }
+}
+
+fn redirect(status: StatusCode, location: &str) -> Response {
+    let Ok(location) = HeaderValue::from_str(location) else { return problem::of_status(StatusCode::BAD_REQUEST).into_response() };
+    // Not kept: addresses and ports of a house change.
+    (status, [(header::LOCATION, location), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))]).into_response()
+}
+
+/// Who asks, by header or by the path prefix, which is taken out of the path.
+fn identify(door: &Door, prefix: Prefix, request: &mut Request, from: IpAddr) -> Option<Caller> {
     let token = match prefix {
-        Prefix::None | Prefix::Broken => None,
+        Prefix::Broken => return None,
+        Prefix::None => None,
         Prefix::Token(token, uri) => {
             *request.uri_mut() = uri;
             Some(token)
         }
     };
-    let remote = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.remote.ip());
-    let caller = if broken { None } else { auth::identify(&door.devices, request.headers(), token, remote) };
-    match caller {
-        Some(caller) => {
-            request.extensions_mut().insert::<Caller>(caller);
-        }
-        None => {
-            if let Err(problem) = stranger(buckets, area, &request) {
-                return Ok((area, page, Entry::Refused(problem)));
-            }
-        }
-    }
-    request.extensions_mut().insert(Authority(authority));
-    Ok((area, page, Entry::Admitted(Box::new(request))))
+    auth::identify(&door.devices, request.headers(), token, from)
 }
 
-/// How far someone gets who has shown no token.
-fn stranger(buckets: &Buckets, area: Area, request: &Request) -> Result<(), Problem> {
-    let counted = matches!(area, Area::Api | Area::Open);
-    if let (true, Some(peer)) = (counted, request.extensions().get::<Peer>()) {
-        let too_many = |wait| Problem::new(Code::TooManyRequests, "Too many requests without a token.").retry_after(wait);
-        buckets.take(peer.remote.ip(), Instant::now()).map_err(too_many)?;
+/// Refuses who has no token where one is needed, and who asks too often. Decided before anything of the body is read.
+fn limit(door: &Door, area: Area, request: &Request, caller: Option<&Caller>, from: IpAddr) -> Result<(), Problem> {
+    let (limits, posted) = (&door.limits, request.method() == Method::POST);
+    let slower = |wait| rate::too_many("Too many requests in a short time.", wait);
+    if area == Area::Media || area.is_pages() {
+        return Ok(());
     }
-    if area == Area::Api { Err(auth::unauthenticated()) } else { Ok(()) }
+    match caller {
+        Some(caller) => limits.call(&caller.device, caller.admin).map_err(slower)?,
+        None => limits.stranger(from).map_err(|wait| rate::too_many("Too many requests without a token.", wait))?,
+    }
+    match (area, caller) {
+        (Area::Pairing, _) if posted => limits.pairing(from).map_err(|wait| rate::too_many("Too many attempts to pair.", wait)),
+        (Area::Api, None) => Err(auth::unauthenticated()),
+        (Area::Api, Some(caller)) if posted && request.uri().path() == START => {
+            limits.start(&caller.device).map_err(|wait| rate::too_many("Too many streams were started in a short time.", wait))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What every answer of an area says to browsers, unless its route says something else.
+fn dress(area: Area, headers: &mut HeaderMap) {
+    let mut say = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    say(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if area == Area::Media {
+        return;
+    }
+    say(header::CACHE_CONTROL, "no-store");
+    say(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+    if area.is_pages() {
+        say(header::CONTENT_SECURITY_POLICY, PAGES_POLICY);
+        say(header::REFERRER_POLICY, "no-referrer");
+        say(header::X_FRAME_OPTIONS, "DENY");
+        say(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+        say(HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()");
+    }
 }
 
 fn check_size(request: &Request) -> Result<(), Problem> {

@@ -1,52 +1,214 @@
-//! How often one address may ask before it has shown a token: 20 requests a second, with as many in store.
+//! How often and how much at once: who asks too often hears 429, and how long to wait.
 //!
-//! Pure but for the lock: the time is handed in. Whoever has a token is counted elsewhere, and media is not counted.
+//! | who | how often | in store |
+//! |---|---|---|
+//! | an address without a token | 20 a second | 20 |
+//! | an address that tries to pair | 10 a minute | 10 |
+//! | a device that starts streams | 20 a minute | 20 |
+//! | a device | 200 a second | 400 |
+//! | a device of the owner | 500 a second | 1000 |
+//!
+//! Media is never counted by rate: a player that seeks asks for much in a short time. There it counts how many answers
+//! one device takes at once. What is remembered is bounded, whoever asks; nothing here waits.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-/// Requests a second, and how many may come at once.
-const RATE: f64 = 20.0;
-/// How many addresses are remembered at most.
+use arc_swap::ArcSwap;
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+use super::problem::{Code, Problem};
+use crate::trust::DeviceId;
+
+/// How many keys a limit remembers at most. A house has fewer.
 const REMEMBERED: usize = 4096;
+/// How many answers with media one device may take at once.
+const PLAYING: usize = 64;
 
-/// One bucket per address, filled with time and emptied by requests.
-#[derive(Debug, Default)]
-pub struct Buckets {
-    buckets: Mutex<HashMap<IpAddr, Bucket>>,
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// All limits of the server.
+#[derive(Debug)]
+pub struct Limits<C: Clock = MonotonicClock> {
+    strangers: Rate<IpAddr, C>,
+    pairing: Rate<IpAddr, C>,
+    starts: Rate<DeviceId, C>,
+    devices: Rate<DeviceId, C>,
+    owners: Rate<DeviceId, C>,
+    playing: Counts<DeviceId>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    left: f64,
-    seen: Instant,
-}
-
-impl Bucket {
-    fn filled(self, now: Instant) -> f64 {
-        (self.left + now.saturating_duration_since(self.seen).as_secs_f64() * RATE).min(RATE)
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(&MonotonicClock)
     }
 }
 
-impl Buckets {
-    /// Counts a request. `Err` says how long to wait when there were too many.
-    pub fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= REMEMBERED {
-            // A full bucket says no more than none.
-            buckets.retain(|_, bucket| bucket.filled(now) < RATE);
+impl<C: Clock + Clone> Limits<C> {
+    /// Limits by this clock, with everything in store.
+    pub fn new(clock: &C) -> Self {
+        Self {
+            strangers: Rate::new(20, SECOND, 20, clock),
+            pairing: Rate::new(10, MINUTE, 10, clock),
+            starts: Rate::new(20, MINUTE, 20, clock),
+            devices: Rate::new(200, SECOND, 400, clock),
+            owners: Rate::new(500, SECOND, 1000, clock),
+            playing: Counts::default(),
         }
-        if buckets.len() >= REMEMBERED {
-            // Thousands of addresses in one second are no house: start anew rather than grow.
-            buckets.clear();
+    }
+
+    /// Counts a request without a token.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn stranger(&self, address: IpAddr) -> Result<(), Duration> {
+        self.strangers.take(&house(address))
+    }
+
+    /// Counts an attempt to pair.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn pairing(&self, address: IpAddr) -> Result<(), Duration> {
+        self.pairing.take(&house(address))
+    }
+
+    /// Counts the start of a stream.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn start(&self, device: &DeviceId) -> Result<(), Duration> {
+        self.starts.take(device)
+    }
+
+    /// Counts a request of a device; `owner` says whether it has the owner's scope.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn call(&self, device: &DeviceId, owner: bool) -> Result<(), Duration> {
+        if owner { self.owners.take(device) } else { self.devices.take(device) }
+    }
+
+    /// A seat for one answer with media. It is taken until the last clone is dropped, which the door does with the answer's
+    /// body when it finds the seat in the answer's extensions. The owner's devices have as many as they like.
+    ///
+    /// # Errors
+    /// `too_many_requests` when the device has all that it may have.
+    pub fn play(&self, device: &DeviceId, owner: bool) -> Result<Seat, Problem> {
+        let most = if owner { usize::MAX } else { PLAYING };
+        let seat = self.playing.take(device.clone(), most).map(|taken| Seat { _taken: Arc::new(taken) });
+        seat.ok_or_else(|| too_many("This device is being sent too much at once.", SECOND))
+    }
+}
+
+/// One answer with media that is being sent.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    _taken: Arc<Taken<DeviceId>>,
+}
+
+/// The answer to who asks too often.
+pub fn too_many(detail: &str, wait: Duration) -> Problem {
+    Problem::new(Code::TooManyRequests, detail).retry_after(wait)
+}
+
+/// So many per so long for each key, with so many in store.
+struct Rate<K: Hash + Eq + Clone, C: Clock> {
+    quota: Quota,
+    clock: C,
+    keys: ArcSwap<Keys<K, C>>,
+}
+
+type Keys<K, C> = RateLimiter<K, HashMapStateStore<K>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+impl<K: Hash + Eq + Clone, C: Clock + Clone> Rate<K, C> {
+    fn new(count: u32, time: Duration, store: u32, clock: &C) -> Self {
+        let each = time / count.max(1);
+        let store = NonZeroU32::new(store).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(each).expect("no rate of the table is endless").allow_burst(store);
+        let keys = ArcSwap::from_pointee(RateLimiter::hashmap_with_clock(quota, clock.clone()));
+        Self { quota, clock: clock.clone(), keys }
+    }
+
+    fn take(&self, key: &K) -> Result<(), Duration> {
+        let keys = self.keys.load();
+        if keys.len() >= REMEMBERED {
+            // Who has everything in store again is as good as unknown.
+            keys.retain_recent();
+            if keys.len() >= REMEMBERED {
+                // Thousands at once are no house: start anew rather than grow.
+                self.keys.store(Arc::new(RateLimiter::hashmap_with_clock(self.quota, self.clock.clone())));
+            }
         }
-        let bucket = buckets.entry(house(address)).or_insert(Bucket { left: RATE, seen: now });
-        let filled = bucket.filled(now);
-        let fits = filled >= 1.0;
-        *bucket = Bucket { left: if fits { filled - 1.0 } else { filled }, seen: now };
-        if fits { Ok(()) } else { Err(Duration::from_secs_f64((1.0 - filled) / RATE)) }
+        keys.check_key(key).map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+}
+
+impl<K: Hash + Eq + Clone, C: Clock> fmt::Debug for Rate<K, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rate").field("quota", &self.quota).field("keys", &self.keys.load().len()).finish()
+    }
+}
+
+/// How much is taken at once, by key. Cheap to clone; clones count together.
+#[derive(Debug)]
+pub(super) struct Counts<K: Hash + Eq>(Arc<Mutex<HashMap<K, usize>>>);
+
+impl<K: Hash + Eq> Clone for Counts<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Hash + Eq> Default for Counts<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+/// One that is taken; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Taken<K: Hash + Eq> {
+    counts: Counts<K>,
+    key: K,
+}
+
+impl<K: Hash + Eq + Clone> Counts<K> {
+    /// One more for this key, unless it has `most` already.
+    pub(super) fn take(&self, key: K, most: usize) -> Option<Taken<K>> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(key.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Taken { counts: self.clone(), key })
+    }
+
+    /// How many keys have something.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl<K: Hash + Eq> Drop for Taken<K> {
+    fn drop(&mut self) {
+        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(count) = counts.get_mut(&self.key) else { return };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&self.key);
+        }
     }
 }
 
@@ -61,35 +223,107 @@ pub(super) fn house(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use governor::clock::FakeRelativeClock;
 
     fn address(n: u32) -> IpAddr {
         IpAddr::V4(n.into())
     }
 
+    fn device(name: &str) -> DeviceId {
+        DeviceId::parse(name).expect("an id")
+    }
+
+    fn limits() -> (Limits<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        (Limits::new(&clock), clock)
+    }
+
     #[test]
-    fn twenty_at_once_and_twenty_a_second() {
-        let (buckets, start) = (Buckets::default(), Instant::now());
-        let count = |at: u64| (0..100).filter(|_| buckets.take(address(1), start + Duration::from_millis(at)).is_ok()).count();
-        assert_eq!([count(0), count(0), count(500), count(10_000)], [20, 0, 10, 20]);
-        let wait = buckets.take(address(1), start + Duration::from_secs(10)).expect_err("too many");
-        assert!(wait <= Duration::from_millis(50), "{wait:?}");
-        assert!(buckets.take(address(2), start).is_ok(), "others are not affected");
+    #[allow(clippy::type_complexity, reason = "a table is read by its rows")]
+    fn so_many_at_once_and_so_many_in_time() {
+        type Ask = fn(&Limits<FakeRelativeClock>) -> Result<(), Duration>;
+        // What is asked, how many fit at once, after a pause, and after a long one; how long the next has to wait at most.
+        let table: [(&str, Ask, usize, (u64, usize), u64); 5] = [
+            ("stranger", |limits| limits.stranger(address(1)), 20, (500, 10), 50),
+            ("pairing", |limits| limits.pairing(address(1)), 10, (12_000, 2), 6_000),
+            ("start", |limits| limits.start(&device("a")), 20, (9_000, 3), 3_000),
+            ("device", |limits| limits.call(&device("a"), false), 400, (1_000, 200), 5),
+            ("owner", |limits| limits.call(&device("a"), true), 1000, (1_000, 500), 2),
+        ];
+        for (name, ask, at_once, (pause, then), wait) in table {
+            let (limits, clock) = limits();
+            let count = || (0..3000).take_while(|_| ask(&limits).is_ok()).count();
+            assert_eq!(count(), at_once, "{name}");
+            let told = ask(&limits).expect_err("too many");
+            assert!(told <= Duration::from_millis(wait) && told > Duration::ZERO, "{name}: {told:?}");
+            clock.advance(Duration::from_millis(pause));
+            assert_eq!(count(), then, "{name}");
+            clock.advance(Duration::from_secs(3600));
+            assert_eq!(count(), at_once, "{name}: no more in store than at first");
+        }
+    }
+
+    #[test]
+    fn whoever_waits_as_told_is_served() {
+        let (limits, clock) = limits();
+        for _ in 0..100 {
+            if let Err(wait) = limits.pairing(address(1)) {
+                clock.advance(wait);
+                assert_eq!(limits.pairing(address(1)), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn others_are_not_affected() {
+        let (limits, _) = limits();
+        assert!((0..500).any(|_| limits.call(&device("a"), false).is_err()));
+        assert_eq!(limits.call(&device("b"), false), Ok(()));
+        assert_eq!(limits.call(&device("a"), true), Ok(()));
+        assert!((0..50).any(|_| limits.stranger(address(1)).is_err()));
+        assert_eq!((limits.stranger(address(2)), limits.pairing(address(1))), (Ok(()), Ok(())));
     }
 
     #[test]
     fn one_ipv6_network_is_one_client() {
-        let (buckets, now) = (Buckets::default(), Instant::now());
-        let ask = |text: &str| buckets.take(text.parse().expect("address"), now).is_ok();
+        let (limits, _) = limits();
+        let ask = |text: &str| limits.stranger(text.parse().expect("address")).is_ok();
         assert_eq!((0..30).filter(|n| ask(&format!("2001:db8::{n}"))).count(), 20);
         assert!(ask("2001:db8:0:1::1"));
+        assert_eq!((0..30).filter(|_| ask("::ffff:192.168.1.9") && ask("192.168.1.9")).count(), 10, "one address in two dresses");
     }
 
     #[test]
     fn memory_is_bounded() {
-        let (buckets, now) = (Buckets::default(), Instant::now());
+        let (limits, clock) = limits();
         for n in 0..20_000 {
-            assert!(buckets.take(address(n), now).is_ok());
+            assert_eq!(limits.stranger(address(n)), Ok(()));
+            assert!(limits.strangers.keys.load().len() <= REMEMBERED);
         }
-        assert!(buckets.buckets.lock().expect("free").len() <= REMEMBERED);
+        clock.advance(MINUTE);
+        for n in 0..REMEMBERED as u32 {
+            limits.stranger(address(n)).ok();
+        }
+        assert!(limits.strangers.keys.load().len() <= REMEMBERED);
+    }
+
+    #[test]
+    fn seats_are_given_back() {
+        let (limits, _) = limits();
+        let phone = device("phone");
+        let mut seats: Vec<_> = (0..100).map_while(|_| limits.play(&phone, false).ok()).collect();
+        assert_eq!(seats.len(), PLAYING);
+        let refused = limits.play(&phone, false).expect_err("no more");
+        assert_eq!(refused.status.as_u16(), 429);
+        assert!(limits.play(&device("other"), false).is_ok());
+        let copy = seats.last().cloned();
+        seats.pop();
+        assert!(limits.play(&phone, false).is_err(), "a clone still sits there");
+        drop(copy);
+        assert!(limits.play(&phone, false).is_ok());
+        let owner: Vec<_> = (0..500).map_while(|_| limits.play(&DeviceId::owner(), true).ok()).collect();
+        assert_eq!(owner.len(), 500);
+        drop((seats, owner));
+        assert_eq!(limits.playing.len(), 0);
     }
 }
