@@ -11,7 +11,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use mdns_sd::{DaemonEvent, DnsNameChange, IfKind, IfPredicate, RRType, Receiver, ServiceDaemon, ServiceInfo};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
@@ -39,8 +38,8 @@ const REPEATS: u32 = 2;
 /// How long after the library has noticed an address the announcement follows: they come several at once.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// How long the goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long each of the two steps of the goodbye may take.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// The library says goodbye a second time after 120 ms, for those who missed the first; then it may be ended.
 const SECOND_GOODBYE: Duration = Duration::from_millis(150);
@@ -158,26 +157,31 @@ impl Said {
         Self { what, addresses, choice, fullname, host }
     }
 
+    /// Whether its names were said already, on a network that this machine is still in.
+    fn is_known_from(&self, old: &Self) -> bool {
+        (&self.fullname, &self.host) == (&old.fullname, &old.host) && self.addresses.iter().any(|ip| old.addresses.contains(ip))
+    }
+
     fn service(&self) -> Result<ServiceInfo, mdns_sd::Error> {
         let instance = self.choice.instance(&self.what.name);
         ServiceInfo::new(SERVICE, &instance, &self.host, &self.addresses[..], self.what.https, &self.what.txt()[..])
     }
 }
 
-/// Announces `what` at the addresses of the house until `stop`, anew whenever either changes, and withdraws it then.
+/// Announces `what` at the addresses of the house until `stop`, anew whenever either is told anew, and withdraws it then.
 ///
 /// Where multicast cannot be used, that is logged once and tried again when something changes: the server is found by its QR code too.
 pub async fn announce(mut what: watch::Receiver<Announcement>, mut addresses: watch::Receiver<Arc<Addresses>>, stop: CancellationToken) {
     let mut voice = Voice::default();
     loop {
         let (now, known) = (what.borrow_and_update().clone(), addresses.borrow_and_update().clone());
-        voice.say(now, &known);
+        voice.say(now, &known).await;
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = changed(&mut what) => break,
                 () = changed(&mut addresses) => break,
-                () = voice.listen() => {}
+                next = voice.next() => voice.act(next).await,
             }
         }
         if stop.is_cancelled() {
@@ -197,6 +201,8 @@ async fn changed<T>(of: &mut watch::Receiver<T>) {
 struct Voice {
     responder: Option<Responder>,
     said: Option<Said>,
+    /// Whether its names need not be asked for: they were ours already.
+    names_are_ours: bool,
     /// When it is said again, and how many times more.
     again: Option<Instant>,
     repeats: u32,
@@ -204,30 +210,30 @@ struct Voice {
 }
 
 /// The library's thread with its sockets.
+///
+/// There is a new one for all that is new. An old one remembers names that were taken, and it does not notice that the kernel forgets the
+/// membership of the multicast group with the last address of an interface, also where that address is back at once.
 struct Responder {
     daemon: ServiceDaemon,
     events: Receiver<DaemonEvent>,
-    /// The addresses whose interfaces it speaks on.
-    allowed: Arc<ArcSwap<HashSet<IpAddr>>>,
 }
 
 impl Responder {
+    /// Speaks on the interfaces of `addresses`.
     fn open(addresses: &[IpAddr]) -> Result<Self, Silence> {
         multicast_is_possible(addresses).map_err(Silence::Socket)?;
         let daemon = ServiceDaemon::new()?;
-        let allowed = Arc::new(ArcSwap::from_pointee(addresses.iter().copied().collect::<HashSet<_>>()));
-        let is_allowed = allowed.clone();
+        let allowed: HashSet<_> = addresses.iter().copied().collect();
         // It begins with all interfaces, loopback and bridges too, but sends nothing before there is something to say.
-        daemon.disable_interface(IfKind::Predicate(IfPredicate::new(move |interface| !is_allowed.load().contains(&interface.ip()))))?;
+        daemon.disable_interface(IfKind::Predicate(IfPredicate::new(move |interface| !allowed.contains(&interface.ip()))))?;
         let events = daemon.monitor()?;
-        Ok(Self { daemon, events, allowed })
+        Ok(Self { daemon, events })
     }
 
-    fn say(&self, said: &Said) -> Result<(), Silence> {
-        self.allowed.store(Arc::new(said.addresses.iter().copied().collect()));
-        // Enables none; what is allowed is looked at again.
-        self.daemon.enable_interface(Vec::<IfKind>::new())?;
-        Ok(self.daemon.register(said.service()?)?)
+    /// Ends it; it says goodbye for what it said.
+    async fn close(self) -> Result<(), mdns_sd::Error> {
+        self.daemon.shutdown()?.recv_async().await.ok();
+        Ok(())
     }
 }
 
@@ -241,21 +247,18 @@ enum Silence {
 }
 
 impl Voice {
-    /// Says `what` if it is not said already.
-    fn say(&mut self, what: Announcement, known: &Addresses) {
+    async fn say(&mut self, what: Announcement, known: &Addresses) {
         let addresses = what.addresses(known);
-        let is_same_name = self.said.as_ref().is_some_and(|said| (&said.what.name, &said.what.label) == (&what.name, &what.label));
-        let choice = self.said.as_ref().filter(|_| is_same_name).map_or(Choice::FIRST, |said| said.choice);
-        self.change_to(Said::new(what, addresses, choice));
+        let is_same_name = |said: &&Said| (&said.what.name, &said.what.label) == (&what.name, &what.label);
+        let choice = self.said.as_ref().filter(is_same_name).map_or(Choice::FIRST, |said| said.choice);
+        self.change_to(Said::new(what, addresses, choice)).await;
     }
 
-    fn change_to(&mut self, new: Said) {
-        if self.said.as_ref().is_some_and(|said| *said == new) && self.responder.is_some() {
-            return;
-        }
-        if self.said.as_ref().is_some_and(|said| said.fullname != new.fullname || said.host != new.host) || new.addresses.is_empty() {
-            self.withdraw();
-        }
+    async fn change_to(&mut self, new: Said) {
+        self.hang_up().await;
+        // Names that we had until now on the same network are still ours. Said at once, they do not vanish from anybody's list: what was
+        // taken back lives on for a second (RFC 6762, section 10.1).
+        self.names_are_ours = self.said.as_ref().is_some_and(|old| new.is_known_from(old));
         self.repeats = REPEATS;
         self.said = Some(new);
         self.speak();
@@ -265,7 +268,7 @@ impl Voice {
     fn speak(&mut self) {
         self.again = None;
         let Some(said) = self.said.as_ref().filter(|said| !said.addresses.is_empty()) else { return };
-        match Self::try_to(&mut self.responder, said) {
+        match Self::try_to(&mut self.responder, said, !self.names_are_ours) {
             Ok(()) => self.complained = false,
             Err(why) => {
                 self.responder = None;
@@ -277,20 +280,32 @@ impl Voice {
         }
     }
 
-    fn try_to(responder: &mut Option<Responder>, said: &Said) -> Result<(), Silence> {
+    fn try_to(responder: &mut Option<Responder>, said: &Said, probe: bool) -> Result<(), Silence> {
         let responder = match responder {
             Some(responder) => responder,
             none => none.insert(Responder::open(&said.addresses)?),
         };
         tracing::debug!(instance = said.fullname, host = said.host, addresses = ?said.addresses, "announced in the house");
-        responder.say(said)
+        let mut service = said.service()?;
+        service.set_requires_probe(probe);
+        Ok(responder.daemon.register(service)?)
     }
 
-    /// Waits for one thing to do and does it: what the library tells, or saying it again.
-    async fn listen(&mut self) {
-        let again = self.again;
-        let due = async {
-            match again {
+    async fn act(&mut self, next: Next) {
+        match next {
+            Next::Again => self.speak(),
+            Next::Told(event) => self.hear(event).await,
+            Next::Ended => {
+                tracing::warn!("the announcement in the house ended by itself; it is made again when something changes");
+                self.responder = None;
+            }
+        }
+    }
+
+    /// Waits for one thing to do. May be dropped: nothing is lost.
+    async fn next(&self) -> Next {
+        let again = async {
+            match self.again {
                 Some(at) => sleep_until(at).await,
                 None => pending().await,
             }
@@ -302,20 +317,14 @@ impl Voice {
             }
         };
         tokio::select! {
-            () = due => self.speak(),
-            event = told => match event {
-                Ok(event) => self.hear(event),
-                Err(_) => {
-                    tracing::warn!("the announcement in the house ended by itself; it is made again when addresses change");
-                    self.responder = None;
-                }
-            }
+            () = again => Next::Again,
+            event = told => event.map_or(Next::Ended, Next::Told),
         }
     }
 
-    fn hear(&mut self, event: DaemonEvent) {
+    async fn hear(&mut self, event: DaemonEvent) {
         match event {
-            DaemonEvent::NameChange(change) => self.give_way(&change),
+            DaemonEvent::NameChange(change) => self.give_way(&change).await,
             DaemonEvent::Announce(..) if self.repeats > 0 && self.again.is_none() => {
                 self.repeats -= 1;
                 self.again = Some(Instant::now() + AGAIN);
@@ -327,36 +336,50 @@ impl Voice {
         }
     }
 
-    fn give_way(&mut self, change: &DnsNameChange) {
+    async fn give_way(&mut self, change: &DnsNameChange) {
         let Some(said) = &self.said else { return };
         let Some(choice) = said.choice.after(said, change) else { return };
         let new = Said::new(said.what.clone(), said.addresses.clone(), choice);
         tracing::info!(taken = change.original, instance = new.fullname, host = new.host, "somebody in the house has this name already");
-        self.change_to(new);
+        self.change_to(new).await;
     }
 
-    /// Takes back what was said; the library sends the goodbye as soon as it can.
-    fn withdraw(&mut self) {
-        let (Some(said), Some(responder)) = (self.said.take(), &self.responder) else { return };
-        if let Err(error) = responder.daemon.unregister(&said.fullname) {
-            tracing::warn!(%error, "what was announced cannot be withdrawn");
+    /// Ends the responder, if there is one.
+    async fn hang_up(&mut self) {
+        if let Some(responder) = self.responder.take() {
+            in_time(responder.close()).await;
         }
     }
 
     /// Takes back what was said, and waits until the house has been told.
-    async fn end(self) {
-        let (Some(said), Some(responder)) = (self.said, self.responder) else { return };
-        let goodbye = async {
-            responder.daemon.unregister(&said.fullname)?.recv_async().await.ok();
-            sleep(SECOND_GOODBYE).await;
-            responder.daemon.shutdown()?.recv_async().await.ok();
-            Ok::<_, mdns_sd::Error>(())
-        };
-        match timeout(GOODBYE, goodbye).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the announcement could not be withdrawn"),
-            Err(_) => tracing::warn!("the announcement could not be withdrawn in time"),
+    async fn end(mut self) {
+        if let (Some(said), Some(responder)) = (&self.said, &self.responder) {
+            in_time(async {
+                responder.daemon.unregister(&said.fullname)?.recv_async().await.ok();
+                sleep(SECOND_GOODBYE).await;
+                Ok(())
+            })
+            .await;
         }
+        self.hang_up().await;
+    }
+}
+
+/// What there is to do.
+enum Next {
+    /// Say it again.
+    Again,
+    /// See what the library tells.
+    Told(DaemonEvent),
+    /// The library's thread has ended by itself.
+    Ended,
+}
+
+async fn in_time(goodbye: impl Future<Output = Result<(), mdns_sd::Error>>) {
+    match timeout(GOODBYE, goodbye).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the announcement could not be withdrawn"),
+        Err(_) => tracing::warn!("the announcement could not be withdrawn in time"),
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use if_watch::IfEvent;
 use if_watch::tokio::IfWatcher;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -361,28 +362,33 @@ fn hexadecimal(digits: &str) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// Puts the addresses of now into `sender`, and the changed ones whenever they change, until `stop`.
+/// Puts the addresses of now into `sender`, and the new ones whenever they change, until `stop`.
+///
+/// The same ones are told once more when one of them was gone in between: what the system had attached to it (the membership of a
+/// multicast group) is gone too.
 pub async fn follow(stop: CancellationToken, sender: watch::Sender<Arc<Addresses>>) {
     let mut changes = Changes::watch();
+    let mut gone = HashSet::new();
     loop {
-        publish(&sender).await;
+        publish(&sender, &gone).await;
         tokio::select! {
             () = stop.cancelled() => return,
-            () = changes.next() => {}
+            lost = changes.next() => gone = lost,
         }
     }
 }
 
-async fn publish(sender: &watch::Sender<Arc<Addresses>>) {
+async fn publish(sender: &watch::Sender<Arc<Addresses>>, gone: &HashSet<IpAddr>) {
     // Blocking, although short: the kernel answers from memory.
     let Ok(addresses) = tokio::task::spawn_blocking(now).await else { return };
     sender.send_if_modified(|known| {
+        let is_back = addresses.0.iter().any(|address| gone.contains(&address.ip));
         let is_new = **known != addresses;
         if is_new {
             tracing::info!(addresses = ?addresses.all(), "the addresses of this machine");
             *known = Arc::new(addresses);
         }
-        is_new
+        is_new || is_back
     });
 }
 
@@ -397,24 +403,32 @@ impl Changes {
         Self { watcher: watcher.ok() }
     }
 
-    /// Waits for the end of a burst of changes, or for the time to look.
-    async fn next(&mut self) {
+    /// Waits for the end of a burst of changes, or for the time to look. Returns the addresses that were lost in the burst, which may be
+    /// back at its end.
+    async fn next(&mut self) -> HashSet<IpAddr> {
         let look = if self.watcher.is_some() { LOOK_WATCHED } else { LOOK_ALONE };
-        if timeout(look, self.told()).await.is_err() {
-            return;
-        }
-        let burst = async { while timeout(QUIET, self.told()).await.is_ok() {} };
+        let mut lost = HashSet::new();
+        let Ok(first) = timeout(look, self.told()).await else { return lost };
+        lost.extend(first);
+        let burst = async {
+            while let Ok(more) = timeout(QUIET, self.told()).await {
+                lost.extend(more);
+            }
+        };
         timeout(BURST, burst).await.ok();
+        lost
     }
 
-    /// Waits for the next thing that the system tells; for ever where it tells nothing.
-    async fn told(&mut self) {
+    /// Waits for the next thing that the system tells, for ever where it tells nothing. Returns the address that was lost, if it was that.
+    async fn told(&mut self) -> Option<IpAddr> {
         let Some(watcher) = &mut self.watcher else { return pending().await };
         match watcher.next().await {
-            Some(Ok(_)) => {}
+            Some(Ok(IfEvent::Up(_))) => None,
+            Some(Ok(IfEvent::Down(network))) => Some(network.addr()),
             Some(Err(_)) | None => {
                 tracing::info!("the system tells no more of changed addresses; they are noticed by looking");
                 self.watcher = None;
+                None
             }
         }
     }
