@@ -7,13 +7,20 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+pub mod ca;
+pub mod chain;
 pub mod devices;
+pub mod names;
 pub mod pairing;
 pub mod ticket;
+pub mod tls;
 pub mod token;
 
+pub use ca::{Authority, CaError, Fingerprint};
 pub use devices::Devices;
+pub use names::Names;
 pub use ticket::{Ticket, TicketKeys};
+pub use tls::{Certificates, Policy, Tls, TlsError};
 pub use token::{Holder, Token, TokenHash};
 
 /// The longest id, in bytes: it has to fit in a ticket's length byte and in an address.
