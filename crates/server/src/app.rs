@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use axum::extract::FromRef;
 use balcony_media::magnet::Magnet;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::resolved::cache_budget;
@@ -18,13 +19,13 @@ use crate::data_dir::{DataDir, Run, make_private};
 use crate::http::base::Base;
 use crate::http::bind::{self, Doors, Ports};
 use crate::http::health::Health;
-use crate::http::host::Hosts;
 use crate::http::listener::{self, Connections, Entrance, Speech};
 use crate::http::rate::Limits;
 use crate::http::{self, Door};
-use crate::lan::machine_name;
+use crate::lan::Addresses;
 use crate::logging;
 use crate::loopback::Loopback;
+use crate::presence::Presence;
 use crate::produce::Workshop;
 use crate::produce::encode::{Patience, Tools};
 use crate::sample::Sample;
@@ -37,7 +38,7 @@ use crate::stream::{Ground, Options, Streams};
 use crate::tasks::Tasks;
 use crate::torrent::{TorrentConfig, Torrents};
 use crate::trust::token::{admin_token, admin_token_file};
-use crate::trust::{DeviceId, Devices, StreamId, TicketKeys};
+use crate::trust::{DeviceId, Devices, StreamId, TicketKeys, Tls};
 
 /// How long running requests may take to end, and everything else after them.
 const REQUESTS_END: Duration = Duration::from_secs(3);
@@ -70,6 +71,12 @@ pub struct App {
     pub samples: Arc<OnceCell<Sample>>,
     /// How often and how much at once.
     pub limits: Arc<Limits>,
+    /// What handshakes are answered with.
+    pub tls: Arc<Tls>,
+    /// Where the house reaches this machine, best for a phone first.
+    pub addresses: watch::Receiver<Arc<Addresses>>,
+    /// Where this server listens.
+    pub ports: Ports,
 }
 
 impl App {
@@ -111,22 +118,17 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     let devices = Devices::open(store.clone(), &admin).await?;
     show_notice(&store).await?;
 
-    let Doors { http: plain, http_address: http, https, https_address } = bind::bind(config.bind, config.http_port, config.https_port)?;
-    // Nobody speaks TLS yet.
-    drop(https);
+    let settings = Arc::new(Settings::new(&config));
+    let presence = Presence::open(&config, data.path(), &settings, &server_id)?;
+    let sockets = bind::bind(config.bind, config.http_port, config.https_port)?;
+    let (http, https) = (sockets.http_address, sockets.https_address);
+    let ports = Ports { http: http.port(), https: https.port() };
 
     let tasks = Tasks::new();
     let (doors, behind) = (tasks.child("http"), tasks.child("app"));
-    let machine = machine_name();
-    let settings = Arc::new(Settings::new(&config));
     let health = Health::new(settings.live(), &server_id);
     let limits = Arc::new(Limits::default());
-    let door = Door {
-        hosts: Hosts::new(machine.as_deref(), &config.host_names, &config.cors_origins),
-        devices: devices.clone(),
-        ports: Ports { http: http.port(), https: https_address.port() },
-        limits: limits.clone(),
-    };
+    let door = Door { hosts: presence.hosts(&config), devices: devices.clone(), ports, limits: limits.clone() };
     let config = Arc::new(config);
     let free = fs4::available_space(&config.cache_dir).context("the free space of the cache folder is unknown")?;
     let budget = cache_budget(config.cache_max_bytes, free, size_of_tree(&config.cache_dir));
@@ -157,16 +159,17 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
         streams,
         samples: Arc::default(),
         limits,
+        tls: presence.tls.clone(),
+        addresses: presence.addresses.clone(),
+        ports,
     };
-    let (router, connections) = (http::open(door, app.clone()), Connections::default());
-    for listener in plain {
-        listener::serve(listener, Speech::Plain, router.clone(), &connections, &doors);
-    }
+    answer(sockets, http::open(door, app.clone()), &presence.tls, &doors);
 
     // Before it is announced: whoever reads the line may ask at once.
     health.set_ready(true);
-    announce(&mut data, http)?;
+    announce(&mut data, http, https)?;
     listening(http);
+    presence.keep(ports, !config.no_mdns, &behind);
     tokio::select! {
         shown = show_sample(&app, http) => {
             shown?;
@@ -186,6 +189,16 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     drop(data);
     drop(logging);
     Ok(())
+}
+
+/// Answers at every socket, each in the way that is spoken there.
+fn answer(sockets: Doors, router: Router, tls: &Tls, tasks: &Tasks) {
+    let connections = Connections::default();
+    let plain = sockets.http.into_iter().map(|listener| (listener, Speech::Plain));
+    let secure = sockets.https.into_iter().map(|listener| (listener, Speech::tls(tls.server_config())));
+    for (listener, speech) in plain.chain(secure) {
+        listener::serve(listener, speech, router.clone(), &connections, tasks);
+    }
 }
 
 fn torrent_config(config: &Resolved, budget: u64) -> TorrentConfig {
@@ -267,10 +280,10 @@ async fn show_notice(store: &Store) -> anyhow::Result<()> {
 }
 
 #[allow(clippy::print_stdout, reason = "the line that says that the server is ready")]
-fn announce(data: &mut DataDir, http: SocketAddr) -> anyhow::Result<()> {
+fn announce(data: &mut DataDir, http: SocketAddr, https: SocketAddr) -> anyhow::Result<()> {
     let admin_token_file = admin_token_file(data.path());
-    data.announce(&Run { pid: std::process::id(), http, https: None, admin_token_file }).context("run.json cannot be written")?;
-    println!("listening http={http}");
-    tracing::info!(%http, version = env!("CARGO_PKG_VERSION"), "listening");
+    data.announce(&Run { pid: std::process::id(), http, https, admin_token_file }).context("run.json cannot be written")?;
+    println!("listening http={http} https={https}");
+    tracing::info!(%http, %https, version = env!("CARGO_PKG_VERSION"), "listening");
     Ok(())
 }

@@ -47,8 +47,8 @@ pub struct Run {
     pub pid: u32,
     /// Address of plain HTTP.
     pub http: SocketAddr,
-    /// Address of HTTPS; null while there is none.
-    pub https: Option<SocketAddr>,
+    /// Address of HTTPS.
+    pub https: SocketAddr,
     /// Where the admin's token stands.
     pub admin_token_file: PathBuf,
 }
@@ -146,10 +146,10 @@ mod tests {
     fn run_json_comes_and_goes() {
         let folder = tempfile::tempdir().expect("folder");
         let mut data = DataDir::take(folder.path()).expect("taken");
-        let http = "127.0.0.1:3001".parse().expect("address");
-        data.announce(&Run { pid: 7, http, https: None, admin_token_file: "/d/admin-token".into() }).expect("written");
+        let (http, https) = ("127.0.0.1:3001".parse().expect("address"), "0.0.0.0:3443".parse().expect("address"));
+        data.announce(&Run { pid: 7, http, https, admin_token_file: "/d/admin-token".into() }).expect("written");
         let text = std::fs::read_to_string(folder.path().join("run.json")).expect("there");
-        assert_eq!(text, r#"{"pid":7,"http":"127.0.0.1:3001","https":null,"adminTokenFile":"/d/admin-token"}"#);
+        assert_eq!(text, r#"{"pid":7,"http":"127.0.0.1:3001","https":"0.0.0.0:3443","adminTokenFile":"/d/admin-token"}"#);
         drop(data);
         assert!(!folder.path().join("run.json").exists());
     }

@@ -14,6 +14,7 @@ pub mod lan;
 pub mod logging;
 pub mod loopback;
 pub mod pair;
+pub mod presence;
 pub mod produce;
 pub mod qr;
 pub mod sample;

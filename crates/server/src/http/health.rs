@@ -52,7 +52,8 @@ pub struct HealthView {
     version: &'static str,
     /// The server's id.
     server_id: String,
-    /// First 16 bytes of SHA-256 of the certificate authority's public key, base64url; null while there is none.
+    /// First 16 bytes of SHA-256 of the certificate authority's public key, base64url. With a certificate of the
+    /// user's own, of the last one in its chain.
     fingerprint: Option<String>,
     /// The server's clock, RFC 3339.
     timestamp: String,
@@ -70,7 +71,7 @@ async fn health(State(app): State<App>) -> Json<HealthView> {
         name: app.health.name(),
         version: env!("CARGO_PKG_VERSION"),
         server_id: app.health.server_id.to_string(),
-        fingerprint: None,
+        fingerprint: app.tls.fingerprint().map(|fingerprint| fingerprint.short()),
         timestamp: jiff::Timestamp::now().to_string(),
     })
 }
