@@ -6,10 +6,10 @@
 
 #![cfg_attr(all(windows, not(debug_assertions)), windows_subsystem = "windows")]
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::mpsc;
 
+use balcony_server::app::Listening;
 use balcony_server::config::Resolved;
 use balcony_server::start::{self, Begun, Hosted};
 use tauri::{AppHandle, WebviewUrl, WebviewWindowBuilder};
@@ -31,7 +31,7 @@ fn with_window(resolved: Resolved) -> ExitCode {
     let (hand_over, hosted) = mpsc::channel();
     let app = tauri::Builder::default().setup(move |app| {
         let (opener, ender) = (app.handle().clone(), app.handle().clone());
-        hand_over.send(start::host(resolved, move |http| open_window(&opener, http), move || ender.exit(0))?)?;
+        hand_over.send(start::host(resolved, move |listening| open_window(&opener, &listening), move || ender.exit(0))?)?;
         Ok(())
     });
     let window = match app.build(tauri::generate_context!()) {
@@ -48,10 +48,12 @@ fn cannot_open(error: &tauri::Error) -> i32 {
     1
 }
 
-/// The page learns the server's address from its own, behind the `#`.
-fn open_window(app: &AppHandle, http: SocketAddr) {
-    let page = WebviewUrl::App(format!("index.html#{http}").into());
-    let window = WebviewWindowBuilder::new(app, "main", page).title("Balcony").inner_size(1080.0, 720.0).min_inner_size(360.0, 480.0);
+/// The page learns where the server is, and gets the owner's token, from a script that runs before its own: neither stands in an address.
+fn open_window(app: &AppHandle, listening: &Listening) {
+    // An address and a token are letters, digits and a few signs that mean nothing in a string.
+    let told = format!("window.__BALCONY__ = {{ server: '{}', token: '{}' }};", listening.http, listening.owner.reveal());
+    let window = WebviewWindowBuilder::new(app, "main", WebviewUrl::App("index.html".into())).initialization_script(told);
+    let window = window.title("Balcony").inner_size(1080.0, 720.0).min_inner_size(360.0, 480.0);
     if let Err(error) = window.build() {
         app.exit(cannot_open(&error));
     }

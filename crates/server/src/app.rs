@@ -38,7 +38,7 @@ use crate::stream::{Ground, Options, Streams};
 use crate::tasks::Tasks;
 use crate::torrent::{TorrentConfig, Torrents};
 use crate::trust::token::{admin_token, admin_token_file};
-use crate::trust::{DeviceId, Devices, StreamId, TicketKeys, Tls};
+use crate::trust::{DeviceId, Devices, StreamId, TicketKeys, Tls, Token};
 
 /// How long running requests may take to end, and everything else after them.
 const REQUESTS_END: Duration = Duration::from_secs(3);
@@ -102,11 +102,20 @@ impl FromRef<App> for Arc<Streams> {
     }
 }
 
+/// What a program that hosts the server needs to ask it things.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    /// Where the whole API is, in plain HTTP.
+    pub http: SocketAddr,
+    /// The owner's token.
+    pub owner: Token,
+}
+
 /// Runs the server until `stop` completes, then stops it in order. `listening` is told once where it is reached.
 ///
 /// # Errors
 /// When it cannot start: one sentence with its reasons.
-pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let mut stop = std::pin::pin!(stop);
     let mut data = DataDir::take(&config.data_dir)?;
     let logging = logging::start(data.path(), config.log.as_deref()).context("the log file cannot be opened")?;
@@ -168,7 +177,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(SocketAddr), stop: imp
     // Before it is announced: whoever reads the line may ask at once.
     health.set_ready(true);
     announce(&mut data, http, https)?;
-    listening(http);
+    listening(Listening { http, owner: admin });
     presence.keep(ports, !config.no_mdns, &behind);
     tokio::select! {
         shown = show_sample(&app, http) => {

@@ -4,7 +4,6 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
@@ -12,6 +11,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::Listening;
 use crate::config::typed::Asked;
 use crate::config::{self, Command, Machine, Mistakes, Resolved, Words};
 use crate::pair::Wanted;
@@ -87,7 +87,7 @@ pub struct Hosted {
 /// When there is no thread for it.
 pub fn host(
     resolved: Resolved,
-    listening: impl FnOnce(SocketAddr) + Send + 'static,
+    listening: impl FnOnce(Listening) + Send + 'static,
     ended: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<Hosted> {
     let stop = CancellationToken::new();
@@ -108,7 +108,7 @@ impl Hosted {
     }
 }
 
-fn run(resolved: Resolved, listening: impl FnOnce(SocketAddr), stopped: CancellationToken) -> ExitCode {
+fn run(resolved: Resolved, listening: impl FnOnce(Listening), stopped: CancellationToken) -> ExitCode {
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
