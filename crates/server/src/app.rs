@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use crate::produce::Workshop;
 use crate::produce::encode::{Patience, Tools};
 use crate::sample::Sample;
 use crate::segments::SegmentStore;
-use crate::settings::Settings;
+use crate::settings::{Live, Settings};
 use crate::spawner::Spawner;
 use crate::store::Store;
 use crate::stream::state::State;
@@ -150,14 +150,13 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
         tasks: behind.clone(),
         keys,
         devices: devices.clone(),
-        expire_after: config.expire_after,
-        stall_timeout: config.stall_timeout,
+        live: settings.live(),
     };
     let streams = Streams::new(Arc::new(ground));
     streams.restore().await?;
     behind.spawn_ending("last seen", |stopping| devices.clone().tend(stopping));
     behind.spawn_ending("ticket keys", |stopping| streams.clone().tend_keys(stopping));
-    behind.spawn_ending("budget", |stopping| share_budget(streams.clone(), stopping));
+    behind.spawn_ending("budget", |stopping| share_budget(streams.clone(), settings.live(), config.cache_dir.clone(), stopping));
     let app = App {
         config: config.clone(),
         settings,
@@ -239,9 +238,20 @@ async fn workshop(config: &Resolved, budget: u64, tasks: &Tasks) -> anyhow::Resu
 }
 
 /// Films and segments share one budget: what films have grown by, segments give up.
-async fn share_budget(streams: Arc<Streams>, stopping: CancellationToken) {
+async fn share_budget(streams: Arc<Streams>, mut live: watch::Receiver<Live>, cache_dir: PathBuf, stopping: CancellationToken) {
+    let (torrents, segments) = (&streams.ground().torrents, &streams.ground().workshop.segments);
+    live.mark_unchanged();
     while tokio::time::timeout(BUDGET_PACE, stopping.cancelled()).await.is_err() {
-        streams.ground().workshop.segments.share_with(streams.film_bytes());
+        let films = streams.film_bytes();
+        if live.has_changed().unwrap_or(false) {
+            let asked = live.borrow_and_update().cache_max_bytes;
+            // Where the free space cannot be told, what was asked for has to do.
+            let free = fs4::available_space(&cache_dir).unwrap_or(u64::MAX);
+            let budget = cache_budget(asked, free, films.saturating_add(segments.bytes()));
+            torrents.set_budget(budget);
+            segments.set_budget(budget);
+        }
+        segments.share_with(films);
     }
 }
 

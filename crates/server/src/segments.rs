@@ -323,7 +323,7 @@ type Key = (Arc<str>, u32);
 /// The encoded segments on disk, under a byte budget.
 pub struct SegmentStore {
     folder: PathBuf,
-    budget: u64,
+    budget: AtomicU64,
     /// Bytes of the budget that films take.
     taken: AtomicU64,
     kept: Mutex<Kept>,
@@ -349,12 +349,17 @@ impl SegmentStore {
             std::fs::remove_dir_all(folder)?;
         }
         std::fs::create_dir_all(folder)?;
-        Ok(Arc::new(Self { folder: folder.to_owned(), budget, taken: AtomicU64::new(0), kept: Mutex::default() }))
+        Ok(Arc::new(Self { folder: folder.to_owned(), budget: budget.into(), taken: AtomicU64::new(0), kept: Mutex::default() }))
     }
 
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         lock(&self.kept).bytes
+    }
+
+    /// Films and segments may take this much from now on; it is felt when they [share](Self::share_with) it next.
+    pub fn set_budget(&self, budget: u64) {
+        self.budget.store(budget, Ordering::Relaxed);
     }
 
     /// Films take this much of the budget now; segments get the rest.
@@ -365,7 +370,8 @@ impl SegmentStore {
 
     /// What segments may take: what films leave, but always enough to go on playing.
     fn room(&self) -> u64 {
-        self.budget.saturating_sub(self.taken.load(Ordering::Relaxed)).max(LEAST_ROOM.min(self.budget))
+        let budget = self.budget.load(Ordering::Relaxed);
+        budget.saturating_sub(self.taken.load(Ordering::Relaxed)).max(LEAST_ROOM.min(budget))
     }
 
     /// Segment `n` of a rendition, made or being made; marks it as used.

@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
@@ -22,16 +23,31 @@ use crate::config::{self, Mistakes, Resolved, Words};
 pub struct Live {
     /// The name of this server, as people see it.
     pub name: String,
+    /// How long a new stream lives when nobody watches it.
+    pub expire_after: Duration,
+    /// How long a stream waits for bytes before it is given up.
+    pub stall_timeout: Duration,
+    /// The most that torrent data and segments may take, in bytes, before the free space is looked at.
+    pub cache_max_bytes: u64,
 }
 
 impl Live {
     fn of(resolved: &Resolved) -> Self {
-        Self { name: resolved.name.clone() }
+        Self {
+            name: resolved.name.clone(),
+            expire_after: resolved.expire_after,
+            stall_timeout: resolved.stall_timeout,
+            cache_max_bytes: resolved.cache_max_bytes,
+        }
     }
 
     /// Makes these the values that the server runs with.
     fn put_into(&self, running: &mut Resolved) {
-        running.name.clone_from(&self.name);
+        let Self { name, expire_after, stall_timeout, cache_max_bytes } = self;
+        running.name.clone_from(name);
+        running.expire_after = *expire_after;
+        running.stall_timeout = *stall_timeout;
+        running.cache_max_bytes = *cache_max_bytes;
     }
 }
 
@@ -393,7 +409,8 @@ mod tests {
         let (name, port) = (entry(&overview, "name"), entry(&overview, "httpPort"));
         assert_eq!((&name.value, &name.running, name.source), (&json!("Studio"), &None, Source::File));
         assert_eq!((&port.value, &port.running), (&json!(2), &Some(json!(1))));
-        assert_eq!(overview.restart_needed(), ["httpPort", "expireAfter"]);
+        assert_eq!(overview.restart_needed(), ["httpPort"]);
+        assert_eq!(live.borrow().expire_after, Duration::from_secs(43_200));
 
         let overview = den.change(json!({ "name": null, "httpPort": 1, "expireAfter": null })).expect("changed back");
         assert_eq!(den.text(), "# mine\nhttp-port = 1 # one\n");

@@ -70,10 +70,7 @@ async fn a_new_name_is_felt_at_once_and_stays() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let changed = answer.json();
     assert_eq!(changed["settings"]["name"]["value"], "Studio");
-    assert_eq!(
-        (&changed["settings"]["maxProductions"]["value"], &changed["restartNeeded"]),
-        (&json!(5), &json!(["expireAfter", "maxProductions"]))
-    );
+    assert_eq!((&changed["settings"]["maxProductions"]["value"], &changed["restartNeeded"]), (&json!(5), &json!(["maxProductions"])));
     assert_eq!(name(&server).await, "Studio");
     let expected =
         "# Written by Anna.\nname = \"Studio\" # not the cellar\n\n# as long as a weekend\nexpire-after = \"12h\"\nmax-productions = 5\n";
@@ -155,4 +152,36 @@ async fn nobody_without_a_token_sees_them() {
         assert_eq!(answer.status().as_u16(), 401);
     }
     assert!(!server.config_dir().join("config.toml").exists());
+}
+
+const NOBODY_HAS_IT: &str = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_stream_lives_as_long_as_was_said() {
+    let server = server(&[], &[], FILE).await;
+    let life = |stream: &Value| {
+        let time = |key: &str| stream[key].as_str().expect("a time").parse::<jiff::Timestamp>().expect("RFC 3339");
+        (time("expiresAt") - time("createdAt")).total(jiff::Unit::Hour).expect("hours").round() as i64
+    };
+    let first = server.start(NOBODY_HAS_IT, json!({})).await;
+    assert_eq!(life(&first), 48);
+    assert_eq!(change(&server, json!({ "expireAfter": "3h" })).await.status, 200);
+    let second = server.start(NOBODY_HAS_IT, json!({ "quality": "480p" })).await;
+    assert_eq!(life(&second), 3);
+    assert_eq!(life(&server.status(first["streamId"].as_str().expect("an id")).await), 48, "what has begun keeps its end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_smaller_cache_is_felt_by_the_next_film() {
+    let server = server(&[], &[], FILE).await;
+    let sample = server.call(Method::GET, "/api/sample", None).await.json();
+    let link = sample["magnetLink"].as_str().expect("a magnet");
+    let changed = change(&server, json!({ "cacheMaxBytes": "1MB" })).await.json();
+    assert_eq!((&changed["settings"]["cacheMaxBytes"]["value"], &changed["restartNeeded"]), (&json!(1_000_000), &json!([])));
+    // The cache is shared out anew every two seconds.
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let started = server.start(link, json!({})).await;
+    let id = started["streamId"].as_str().expect("an id");
+    let over = server.until(id, 60, "refused", |status| status["status"] == "error" || status["status"] == "ready").await;
+    assert_eq!(over["error"]["code"], "no_space", "{over:#}");
 }

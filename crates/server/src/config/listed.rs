@@ -57,7 +57,7 @@ pub enum Group {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {
-    /// At once; what has begun goes on as it began.
+    /// At once: the next stream, the next file, the next answer.
     Now,
     /// At the next start of the server.
     Restart,
@@ -101,17 +101,17 @@ pub const SETTINGS: &[Setting] = {
         setting("tlsKey", "tls-key", Network, File, Restart, |r| json!(r.tls.as_ref().map(|(_, key)| key))),
         setting("caUnconstrained", "ca-unconstrained", Network, Switch, Restart, |r| json!(r.ca_unconstrained)),
         setting("noMdns", "no-mdns", Network, Switch, Restart, |r| json!(r.no_mdns)),
-        setting("cacheMaxBytes", "cache-max-bytes", Space, Size, Restart, |r| json!(r.cache_max_bytes)),
+        setting("cacheMaxBytes", "cache-max-bytes", Space, Size, Now, |r| json!(r.cache_max_bytes)),
         setting("reserveBytes", "reserve-bytes", Space, Size, Restart, |r| json!(r.reserve_bytes)),
         setting("cacheDir", "cache-dir", Space, Folder, Restart, |r| json!(r.cache_dir)),
         setting("dataDir", "data-dir", Space, Folder, Restart, |r| json!(r.data_dir)),
         setting("configDir", "config-dir", Space, Folder, Restart, |r| json!(r.config_dir)),
-        setting("expireAfter", "expire-after", Streams, Time, Restart, |r| seconds(r.expire_after)),
+        setting("expireAfter", "expire-after", Streams, Time, Now, |r| seconds(r.expire_after)),
         setting("maxStreamsPerDevice", "max-streams-per-device", Streams, Number, Restart, |r| json!(r.max_streams_per_device)),
         setting("queueLength", "queue-length", Streams, Number, Restart, |r| json!(r.queue_length)),
         setting("maxProductions", "max-productions", Streams, Number, Restart, |r| json!(r.max_productions)),
         setting("metadataTimeout", "metadata-timeout", Torrents, Time, Restart, |r| seconds(r.metadata_timeout)),
-        setting("stallTimeout", "stall-timeout", Torrents, Time, Restart, |r| seconds(r.stall_timeout)),
+        setting("stallTimeout", "stall-timeout", Torrents, Time, Now, |r| seconds(r.stall_timeout)),
         setting("noDht", "no-dht", Torrents, Switch, Restart, |r| json!(r.no_dht)),
         setting("noTrackers", "no-trackers", Torrents, Switch, Restart, |r| json!(r.no_trackers)),
         setting("peers", "peer", Torrents, List, Restart, |r| json!(r.peers)),

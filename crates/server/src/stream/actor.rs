@@ -373,7 +373,7 @@ impl Actor {
             return Some(Event::Complete);
         }
         let waiting = !matches!(state, State::Ready { .. });
-        if waiting && stats.downloaded < stats.total && self.came.1.elapsed() > self.streams.ground.stall_timeout {
+        if waiting && stats.downloaded < stats.total && self.came.1.elapsed() > self.streams.ground.live.borrow().stall_timeout {
             let detail = "Not a byte came for a long time. Try again later, or choose a release that more people have.";
             return Some(Event::Broke(Failure::new(FailureCode::NoPeers, detail)));
         }

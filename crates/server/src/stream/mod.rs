@@ -24,6 +24,7 @@ use self::view::StreamView;
 use crate::film::Presentation;
 use crate::produce::Workshop;
 use crate::segments::DEADLINE;
+use crate::settings::Live;
 use crate::source::{Cursor, Source};
 use crate::store::{Store, StreamRow};
 use crate::tasks::Tasks;
@@ -79,10 +80,8 @@ pub struct Ground {
     pub keys: TicketKeys,
     /// Whose they are.
     pub devices: Arc<Devices>,
-    /// Life from the start.
-    pub expire_after: Duration,
-    /// Metadata known, not ready, and not a byte comes.
-    pub stall_timeout: Duration,
+    /// How long a stream lives, and how long it waits for bytes.
+    pub live: watch::Receiver<Live>,
 }
 
 /// One stream.
@@ -381,7 +380,7 @@ impl Streams {
         }
         // In whole milliseconds, as the store keeps it: it is the same after a restart.
         let created_at = Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default();
-        let expires_at = created_at.checked_add(self.ground.expire_after).unwrap_or(Timestamp::MAX);
+        let expires_at = created_at.checked_add(self.ground.live.borrow().expire_after).unwrap_or(Timestamp::MAX);
         let (device, person, key) = (starter.device.clone(), starter.person.clone(), self.ground.keys.newest());
         let born = Born { id: StreamId::random(), device, person, key, magnet, options, created_at, expires_at, position: 0.0 };
         (self.bear(&mut shelf, born, None), true)

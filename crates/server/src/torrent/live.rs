@@ -8,7 +8,7 @@ use std::io::SeekFrom;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ pub(super) struct Shared {
     pub(super) request_window: usize,
     pub(super) rendezvous: String,
     pub(super) reserve: u64,
-    pub(super) budget: u64,
+    pub(super) budget: AtomicU64,
     pub(super) bitfields: std::path::PathBuf,
     pub(super) end: CancellationToken,
 }
@@ -352,8 +352,9 @@ impl Inner {
     fn make_room(&self, index: usize, length: u64) -> Result<(), TorrentError> {
         std::fs::create_dir_all(self.disk.folder()).map_err(|error| TorrentError::Failed(text_of(error.kind())))?;
         let needed = length.saturating_sub(self.disk.taken(index));
-        if length > self.shared.budget {
-            return Err(TorrentError::NoSpace { needed: length, free: self.shared.budget });
+        let budget = self.shared.budget.load(Ordering::Relaxed);
+        if length > budget {
+            return Err(TorrentError::NoSpace { needed: length, free: budget });
         }
         let free = fs4::available_space(self.disk.folder()).map_err(|error| TorrentError::Failed(text_of(error.kind())))?;
         let free = free.saturating_sub(self.shared.reserve);

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -225,7 +226,7 @@ impl Torrents {
             request_window: config.request_window,
             rendezvous: format!("udp://{meet_at}"),
             reserve: config.reserve_bytes,
-            budget: config.budget_bytes,
+            budget: config.budget_bytes.into(),
             bitfields: folders.session(),
             end,
         };
@@ -317,6 +318,11 @@ impl Torrents {
         if let Ok(Err(error)) = removed.await {
             warn!(%error, torrent = %info_hash, "the files of a torrent could not be removed");
         }
+    }
+
+    /// From now on a film may have this many bytes at most.
+    pub fn set_budget(&self, bytes: u64) {
+        self.0.shared.budget.store(bytes, Ordering::Relaxed);
     }
 
     /// Lets torrents talk to an address, although it may be private: one of our own seeders.
