@@ -1,11 +1,15 @@
 //! The door, from outside: the real binary, real sockets, raw bytes where clients could not misbehave enough.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_balcony-server");
@@ -14,6 +18,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_balcony-server");
 struct Server {
     child: Child,
     address: SocketAddr,
+    https: SocketAddr,
     token: String,
     folder: tempfile::TempDir,
     stderr: PathBuf,
@@ -45,9 +50,10 @@ impl Server {
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
         let words = line.trim().strip_prefix("listening ").unwrap_or_else(|| panic!("{line:?}: {}", read(&stderr)));
         let word = |name: &str| words.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok());
-        let address = word("http").unwrap_or_else(|| panic!("{line:?}"));
+        let address = |name: &str| word(name).unwrap_or_else(|| panic!("{line:?}"));
+        let (address, https) = (address("http"), address("https"));
         let token = read(&folder.path().join("data/admin-token")).trim().to_owned();
-        Self { child, address, token, folder, stderr }
+        Self { child, address, https, token, folder, stderr }
     }
 
     fn data(&self, name: &str) -> PathBuf {
@@ -70,14 +76,41 @@ impl Server {
 
     /// `GET /path` becomes a whole request with a right Host; header lines follow.
     fn ask(&self, line: &str, headers: &[&str], body: &[u8]) -> Answer {
-        let mut head = format!("{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
-        for header in headers {
-            head.push_str(&format!("{header}\r\n"));
-        }
-        if !body.is_empty() {
-            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        self.raw(&[head.as_bytes(), b"\r\n", body].concat())
+        self.raw(&request(self.address, line, headers, body))
+    }
+
+    /// A connection to that address, from that one of ours.
+    fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((from, 0)).into()).expect("bound");
+        socket.connect(&to.into()).expect("connected");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        stream
+    }
+
+    /// A TLS connection that trusts the server's own authority and nobody else.
+    fn tls(&self, alpn: &[&str]) -> StreamOwned<ClientConnection, TcpStream> {
+        let config = Arc::new(client(&self.data("ca.pem"), alpn));
+        let tcp = TcpStream::connect(self.https).expect("connected");
+        tcp.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        let connection = ClientConnection::new(config, ServerName::from(self.https.ip())).expect("a client");
+        StreamOwned::new(connection, tcp)
+    }
+
+    /// The same as [`Server::ask`], over HTTPS.
+    fn ask_https(&self, line: &str, headers: &[&str], body: &[u8]) -> Answer {
+        let mut stream = self.tls(&["http/1.1"]);
+        stream.write_all(&request(self.https, line, headers, body)).expect("sent");
+        Answer::read(&mut BufReader::new(stream))
+    }
+
+    /// Asks this address, with its own name as the host.
+    fn ask_at(&self, address: SocketAddr, line: &str, headers: &[&str]) -> Answer {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        stream.write_all(&request(address, line, headers, b"")).expect("sent");
+        Answer::read(&mut BufReader::new(stream))
     }
 
     fn authorization(&self) -> String {
@@ -108,6 +141,28 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `GET /path` as a whole request with this host; header lines follow.
+fn request(host: SocketAddr, line: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    for header in headers {
+        head.push_str(&format!("{header}\r\n"));
+    }
+    if !body.is_empty() {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    [head.as_bytes(), b"\r\n", body].concat()
+}
+
+/// A TLS client that trusts the certificate of this file.
+fn client(ca: &Path, alpn: &[&str]) -> ClientConfig {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).expect("its authority")).expect("a certificate");
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
 }
 
 fn read(path: &Path) -> String {
@@ -315,6 +370,204 @@ fn strangers_are_slowed_down_and_known_devices_are_not() {
 }
 
 #[test]
+fn https_is_the_whole_api() {
+    let server = Server::start(&[]);
+    let health = server.ask_https("GET /api/health", &[], b"");
+    assert_eq!((health.status, &health.json()["status"]), (200, &"ok".into()));
+    server.ask_https("GET /api/nothing", &[], b"").is_problem(401, "unauthenticated");
+    server.ask_https("GET /api/nothing", &[&server.authorization()], b"").is_problem(404, "not_found");
+    let magnet = format!("{{\"magnetLink\":\"{}\"}}", "a".repeat(40));
+    let headers = [server.authorization(), "Content-Type: application/json".to_owned()];
+    let headers = headers.each_ref().map(String::as_str);
+    for (started, base) in [
+        (server.ask_https("POST /api/stream/start", &headers, magnet.as_bytes()), format!("https://{}/m/", server.https)),
+        (server.ask("POST /api/stream/start", &headers, magnet.as_bytes()), format!("http://{}/m/", server.address)),
+    ] {
+        assert!(matches!(started.status, 200 | 201), "{started:?}");
+        let events = started.json()["eventsUrl"].as_str().expect("an address").to_owned();
+        assert!(events.starts_with(&base), "{events} is not on {base}");
+    }
+    let mut broken = server.tls(&["http/1.1"]);
+    broken.write_all(b"GARBAGE\r\n\r\n").expect("sent");
+    Answer::read(&mut BufReader::new(broken)).is_problem(400, "bad_request");
+    let big = format!("X-Big: {}", "x".repeat(20 << 10));
+    server.ask_https("GET /healthz", &[&big], b"").is_problem(431, "too_large");
+    let huge = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Big: {}\r\n\r\n", "x".repeat(120 << 10));
+    let mut stream = server.tls(&["http/1.1"]);
+    let _ = stream.write_all(huge.as_bytes());
+    Answer::read(&mut BufReader::new(stream)).is_problem(431, "too_large");
+}
+
+#[test]
+fn nobody_else_vouches_for_us() {
+    let (server, other) = (Server::start(&[]), Server::start(&[]));
+    let config = Arc::new(client(&other.data("ca.pem"), &["http/1.1"]));
+    let connection = ClientConnection::new(config, ServerName::from(server.https.ip())).expect("a client");
+    let mut stream = StreamOwned::new(connection, TcpStream::connect(server.https).expect("connected"));
+    let error = stream.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").expect_err("not trusted");
+    assert!(error.to_string().contains("certificate"), "{error}");
+}
+
+#[test]
+fn http2_over_tls_comes_through_the_same_door() {
+    let server = Server::start(&[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async {
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client(&server.data("ca.pem"), &["h2", "http/1.1"])));
+        let tcp = tokio::net::TcpStream::connect(server.https).await.expect("connected");
+        let tls = connector.connect(ServerName::from(server.https.ip()), tcp).await.expect("a handshake");
+        assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (mut client, connection) = h2::client::handshake(tls).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let host = server.https.to_string();
+        let (big, bearer) = ("x".repeat(20 << 10), format!("Bearer {}", server.token));
+        type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, Option<&'a str>);
+        let table: &[Row<'_>] = &[
+            (&host, "/api/health", &[], 200, None),
+            (&host, "/api/health", &[("host", &host)], 200, None),
+            (&host, "/api/nothing", &[], 401, Some("unauthenticated")),
+            (&host, "/api/nothing", &[("authorization", &bearer)], 404, Some("not_found")),
+            (&host, "/api/nothing", &[("authorization", &bearer), ("origin", "https://evil.example")], 403, Some("forbidden")),
+            (&host, "/api/health", &[("x-big", &big)], 431, Some("too_large")),
+            (&host, "/api/health", &[("x-a", &big), ("x-b", &big), ("x-c", &big), ("x-d", &big), ("x-e", &big)], 431, Some("too_large")),
+            ("evil.example", "/api/health", &[], 421, Some("wrong_host")),
+            (&host, "/api/health", &[("host", "evil.example")], 421, Some("wrong_host")),
+            (&host, "/api/health", &[("host", "localhost")], 421, Some("wrong_host")),
+            (&host, "/api/health", &[("host", &host), ("host", &host)], 421, Some("wrong_host")),
+        ];
+        for (authority, path, headers, status, code) in table {
+            let mut request = http::Request::get(format!("https://{authority}{path}"));
+            for (name, value) in *headers {
+                request = request.header(*name, *value);
+            }
+            let (answer, _) = client.send_request(request.body(()).expect("request"), true).expect("sent");
+            let answer = answer.await.unwrap_or_else(|error| panic!("{error}: {authority}{path} {headers:?}"));
+            assert_eq!(answer.status().as_u16(), *status, "{authority}{path} {headers:?}");
+            let document: Value = serde_json::from_slice(&answer.into_body().data().await.expect("a body").expect("data")).expect("JSON");
+            assert_eq!(document["code"].as_str(), *code);
+        }
+        // What the framework refuses by itself, and a body of the wrong kind.
+        for (method, path, body, status, code) in
+            [("DELETE", "/api/health", "", 405, "method_not_allowed"), ("POST", "/api/stream/start", "{}", 415, "unsupported_media_type")]
+        {
+            let uri = format!("https://{host}{path}");
+            let request = http::Request::builder().method(method).uri(uri).header("authorization", &bearer).body(()).expect("request");
+            let (answer, mut send) = client.send_request(request, body.is_empty()).expect("sent");
+            if !body.is_empty() {
+                send.send_data(body.into(), true).expect("sent");
+            }
+            let answer = answer.await.expect("answered");
+            assert_eq!(answer.status().as_u16(), status, "{method} {path}");
+            assert_eq!(answer.headers()["content-type"], "application/problem+json");
+            let document: Value = serde_json::from_slice(&answer.into_body().data().await.expect("a body").expect("data")).expect("JSON");
+            assert_eq!(document["code"], code);
+        }
+    });
+}
+
+#[test]
+fn plain_http_on_the_port_of_tls_is_led_to_https() {
+    let server = Server::start(&[]);
+    let port = server.https.port();
+    for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"] {
+        for path in ["/", "/api/streams?a=b", "/m/x/master.m3u8", "//evil.example/"] {
+            let answer = server.ask_at(server.https, &format!("{method} {path}"), &[]);
+            assert_eq!(answer.status, 308, "{method} {path}");
+            assert_eq!(answer.header("location"), Some(format!("https://127.0.0.1:{port}{path}").as_str()));
+        }
+    }
+    let ask = |host: &str| {
+        let mut stream = TcpStream::connect(server.https).expect("connected");
+        write!(stream, "GET /x HTTP/1.1\r\n{host}Connection: close\r\n\r\n").expect("sent");
+        Answer::read(&mut BufReader::new(stream))
+    };
+    let own = ask("Host: localhost:1\r\n");
+    assert_eq!((own.status, own.header("location")), (308, Some(format!("https://localhost:{port}/x").as_str())));
+    for host in ["Host: evil.example\r\n", "", "Host: localhost\r\nHost: evil.example\r\n", "Host: localhost@evil.example\r\n"] {
+        let answer = ask(host);
+        answer.is_problem(421, "wrong_host");
+        assert_eq!(answer.header("location"), None);
+    }
+}
+
+#[test]
+fn a_handshake_that_does_not_go_on_is_cut_off_and_costs_no_noise() {
+    let server = Server::start(&[]);
+    let started = Instant::now();
+    let mut ends = vec![];
+    for bytes in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01", b"G", b"\x16\x03\x01\xff\xff", b"\x16garbage that is no record"] {
+        let mut stream = TcpStream::connect(server.https).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        stream.write_all(bytes).expect("sent");
+        ends.push(std::thread::spawn(move || {
+            // Whatever is said (an alert), it ends, by an end or by a reset.
+            let _ = stream.read_to_end(&mut vec![]);
+        }));
+    }
+    // Gone at once: nobody waits for them.
+    for _ in 0..20 {
+        drop(TcpStream::connect(server.https).expect("connected"));
+    }
+    for end in ends {
+        end.join().expect("ended");
+    }
+    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
+    assert_eq!(server.ask_https("GET /healthz", &[], b"").status, 200);
+    let said = read(&server.stderr);
+    assert!(!said.contains("WARN") && !said.contains("ERROR") && !said.contains("handshake"), "{said}");
+}
+
+#[test]
+fn starts_are_limited_before_anything_is_read() {
+    let server = Server::start(&[]);
+    // No body: each would be refused anyway, and is counted all the same.
+    let start = || server.ask("POST /api/stream/start", &[&server.authorization()], b"");
+    assert!((0..20).all(|_| start().status == 415));
+    let refused = (0..20).map(|_| start()).find(|answer| answer.status != 415).expect("limited");
+    refused.is_problem(429, "too_many_requests");
+    let wait: u64 = refused.header("retry-after").and_then(|wait| wait.parse().ok()).expect("a time to wait");
+    assert!((1..=3).contains(&wait), "{wait}");
+    server.ask("GET /api/nothing", &[&server.authorization()], b"").is_problem(404, "not_found");
+}
+
+#[test]
+fn one_address_cannot_take_all_connections() {
+    let server = Server::start(&["--bind", "127.0.0.2"]);
+    let lan: SocketAddr = (IpAddr::from([127, 0, 0, 2]), server.address.port()).into();
+    let ask = |stream: &TcpStream| {
+        let mut stream = stream;
+        stream.write_all(&request(lan, "GET /healthz", &[], b"")).ok()?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).ok().filter(|read| *read > 0)
+    };
+    let open: Vec<_> = (0..128).map(|_| Server::connect_from([127, 0, 0, 5], lan)).collect();
+    let one_more = Server::connect_from([127, 0, 0, 5], lan);
+    assert_eq!(ask(&one_more), None, "the 129th is closed");
+    assert!(ask(&Server::connect_from([127, 0, 0, 6], lan)).is_some(), "another address is served");
+    assert_eq!(server.ask("GET /healthz", &[], b"").status, 200);
+    assert!(open.iter().take(3).all(|stream| ask(stream).is_some()), "those that are open are served");
+    drop(open);
+    let started = Instant::now();
+    while ask(&Server::connect_from([127, 0, 0, 5], lan)).is_none() {
+        assert!(started.elapsed() < Duration::from_secs(20), "places are given back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_body_that_does_not_come_is_answered_with_a_problem() {
+    let server = Server::start(&[]);
+    let mut stream = server.connect();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+    let head = format!(
+        "POST /api/torrents/inspect HTTP/1.1\r\nHost: localhost\r\n{}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{",
+        server.authorization()
+    );
+    stream.write_all(head.as_bytes()).expect("sent");
+    Answer::read(&mut BufReader::new(stream)).is_problem(408, "bad_request");
+}
+
+#[test]
 fn a_connection_is_kept_for_many_requests() {
     let server = Server::start(&[]);
     let mut reader = BufReader::new(server.connect());
@@ -368,7 +621,7 @@ mod life {
         let run: Value = serde_json::from_str(&read(&server.data("run.json"))).expect("JSON");
         assert_eq!(run["pid"], server.child.id());
         assert_eq!(run["http"], server.address.to_string());
-        assert!(run.as_object().expect("object").contains_key("https") && run["https"].is_null());
+        assert_eq!(run["https"], server.https.to_string());
         let token_file = PathBuf::from(run["adminTokenFile"].as_str().expect("text"));
         assert_eq!(read(&token_file).trim(), server.token);
         assert!(token_file.is_absolute() && server.token.len() == 43);

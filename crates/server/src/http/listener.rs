@@ -48,6 +48,8 @@ const LINGER_BYTES: usize = 4 << 20;
 const TLS_BUFFER: usize = 256 << 10;
 /// Buffer of one connection for request heads; beyond it hyper answers by itself.
 const HEAD_BUFFER: usize = 64 << 10;
+/// The most headers of one request in HTTP/2, in bytes, before they reach the door.
+const HEADER_LIST: u32 = 256 << 10;
 
 /// How a client came in: what it may ask for depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,7 +238,8 @@ fn protocol() -> Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(HEAD_BUFFER).expect("64 KiB fit"))
+        // Far more than is let in: beyond this h2 answers by itself, with a bare status.
+        .max_header_list_size(HEADER_LIST)
         .max_concurrent_streams(100)
         .keep_alive_interval(HEADERS)
         .keep_alive_timeout(Duration::from_secs(20));

@@ -25,6 +25,7 @@ pub(crate) struct TestServer {
     environment: Vec<(String, String)>,
     process: Option<Child>,
     base: String,
+    https: String,
     token: String,
     client: reqwest::Client,
 }
@@ -67,6 +68,7 @@ impl TestServer {
             environment: environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             process: None,
             base: String::new(),
+            https: String::new(),
             token: String::new(),
             client: reqwest::Client::builder().no_proxy().build().expect("a client"),
         };
@@ -111,6 +113,7 @@ impl TestServer {
         let run: Value = serde_json::from_slice(&run).expect("run.json");
         assert_eq!(run["pid"], self.pid());
         self.base = format!("http://{}", run["http"].as_str().expect("its address"));
+        self.https = format!("https://{}", run["https"].as_str().expect("its address for TLS"));
         let token = std::fs::read_to_string(run["adminTokenFile"].as_str().expect("the token's file")).expect("the token");
         self.token = token.trim().to_owned();
     }
@@ -215,6 +218,36 @@ impl TestServer {
         &self.base
     }
 
+    /// `https://127.0.0.1:port` of now. The client of this server speaks no TLS: ask with curl and [`TestServer::ca_pem`].
+    pub(crate) fn https(&self) -> &str {
+        &self.https
+    }
+
+    /// The file with the certificate of its authority.
+    pub(crate) fn ca_pem(&self) -> PathBuf {
+        self.data_dir().join("ca.pem")
+    }
+
+    /// Pairs a new device as a phone would, of this person or of one with the device's name. Answers its token.
+    pub(crate) async fn pair(&self, name: &str, person: Option<&str>) -> String {
+        let asked = person.map_or_else(|| json!({}), |person| json!({ "person": person }));
+        let offer = self.call(reqwest::Method::POST, "/api/pairings", Some(asked)).await;
+        assert_eq!(offer.status, 201, "{}", offer.text());
+        let body = json!({ "code": offer.json()["code"], "deviceName": name, "platform": "test" });
+        let paired = answer(self.client.post(self.here("/api/pair")).json(&body)).await;
+        assert_eq!(paired.status, 201, "{}", paired.text());
+        paired.json()["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// A call of the API with a device's token.
+    pub(crate) async fn call_as(&self, token: &str, method: reqwest::Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.client.request(method, self.here(path)).bearer_auth(token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        answer(request).await
+    }
+
     /// The same path at the address of now: a URL from before a restart, or a path.
     pub(crate) fn here(&self, url: &str) -> String {
         let path = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
@@ -231,11 +264,7 @@ impl TestServer {
 
     /// A call of the API with the admin's token.
     pub(crate) async fn call(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Answer {
-        let mut request = self.client.request(method, self.here(path)).bearer_auth(&self.token);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        answer(request).await
+        self.call_as(&self.token, method, path, body).await
     }
 
     /// Media, with no header at all.
