@@ -15,7 +15,7 @@
   const streams = new Map();
   const links = new Map();
   const playsHls = video.canPlayType("application/vnd.apple.mpegurl") !== "";
-  let token, playing, noted;
+  let token, playing, noted, broken;
 
   const local = {
     get: (key) => { try { return localStorage.getItem(key); } catch { return null; } },
@@ -219,6 +219,11 @@
     ];
   }
 
+  function why(stream) {
+    if (broken === stream.streamId) return "This browser stopped playing. Open the film in another player, or come back to it.";
+    return stream.why ?? "";
+  }
+
   function film(stream) {
     const { status } = stream;
     const ready = status === "ready", failed = status === "error", over = status === "stopped", waits = !ready && !failed && !over;
@@ -230,7 +235,7 @@
     text("film-share", waits ? `${stream.progress} %` : "");
     byId("film-facts").replaceChildren(...(failed || over ? [] : facts(stream)).map((fact) => made("span", "", fact)));
     byId("film-facts").hidden = failed || over;
-    text("film-why", failed ? stream.error?.detail ?? stream.message : ready ? stream.why ?? "" : "");
+    text("film-why", failed ? stream.error?.detail ?? stream.message : ready ? why(stream) : "");
     byId("stop").hidden = failed || over;
     byId("another").hidden = !failed && !over;
     byId("replay").hidden = !(failed || over) || !links.has(stream.streamId);
@@ -249,6 +254,7 @@
     if (playing === stream.streamId) return;
     silence();
     playing = stream.streamId;
+    broken = undefined;
     noted = stream.position;
     video.hidden = false;
     video.src = stream.streamUrl;
@@ -275,7 +281,8 @@
 
   function trouble() {
     if (playing === undefined) return;
-    text("film-why", "This browser stopped playing. Open the film in another player, or come back to it.");
+    broken = playing;
+    draw();
   }
 
   // ---- what a tap does --------------------------------------------------------------------------------------
