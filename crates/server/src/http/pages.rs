@@ -51,12 +51,12 @@ pub fn routes() -> Router<App> {
 
 /// What a paired phone begins with.
 async fn home(State(app): State<App>) -> Response {
-    HOME.answer("connect-src 'self'; media-src 'self' blob:", &[("name", &app.health.name)])
+    HOME.answer("connect-src 'self'; media-src 'self' blob:", &[("name", &app.health.name())])
 }
 
 /// Gives a phone its token.
 async fn pair(State(app): State<App>) -> Response {
-    PAIR.answer("connect-src 'self'", &[("name", &app.health.name)])
+    PAIR.answer("connect-src 'self'", &[("name", &app.health.name())])
 }
 
 /// How a phone comes to trust this server. With a certificate that somebody else vouches for there is nothing to do: a redirect, behind
@@ -68,7 +68,7 @@ async fn trust(State(app): State<App>, Extension(came_by): Extension<Authority>,
     };
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let facts = Facts {
-        name: &app.health.name,
+        name: &app.health.name(),
         https: &https,
         fingerprint: authority.fingerprint(),
         authority: authority.common_name(),
@@ -81,14 +81,14 @@ async fn trust(State(app): State<App>, Extension(came_by): Extension<Authority>,
 async fn certificate_der(State(app): State<App>) -> Result<Response, Problem> {
     let authority = own_authority(&app)?;
     // By this name Android's settings show it.
-    let named = format!("attachment; filename=\"{}.crt\"", file_name(&app.health.name));
+    let named = format!("attachment; filename=\"{}.crt\"", file_name(&app.health.name()));
     Ok(([(header::CONTENT_TYPE, "application/x-x509-ca-cert"), (header::CONTENT_DISPOSITION, named.as_str())], authority.der().to_vec())
         .into_response())
 }
 
 async fn certificate_pem(State(app): State<App>) -> Result<Response, Problem> {
     let authority = own_authority(&app)?;
-    let named = format!("attachment; filename=\"{}.pem\"", file_name(&app.health.name));
+    let named = format!("attachment; filename=\"{}.pem\"", file_name(&app.health.name()));
     let headers = [(header::CONTENT_TYPE, "application/x-pem-file"), (header::CONTENT_DISPOSITION, named.as_str())];
     Ok((headers, authority.pem().to_owned()).into_response())
 }
@@ -96,7 +96,7 @@ async fn certificate_pem(State(app): State<App>) -> Result<Response, Problem> {
 /// Without a file name: as an attachment, iOS would put it into the files instead of the settings.
 async fn certificate_profile(State(app): State<App>) -> Result<Response, Problem> {
     let authority = own_authority(&app)?;
-    let profile = profile(&app.health.name, authority.common_name(), &authority.fingerprint().short(), authority.der());
+    let profile = profile(&app.health.name(), authority.common_name(), &authority.fingerprint().short(), authority.der());
     Ok(([(header::CONTENT_TYPE, "application/x-apple-aspen-config")], profile).into_response())
 }
 
