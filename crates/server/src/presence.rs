@@ -110,7 +110,11 @@ fn names(live: &Live, addresses: &Addresses, server_id: &str, bind: Option<IpAdd
     let mut labels = lan::labels(&host_label(&live.name), server_id).to_vec();
     // The machine's own name leads here as well.
     labels.extend(machine_name().map(|name| host_label(&name)));
-    Names { labels, addresses: addresses.bound_to(bind).lan() }
+    let mut addresses = addresses.bound_to(bind).lan();
+    // Where the server was told to listen it is reached, whatever kind of address that is.
+    let told = bind.filter(|ip| !ip.is_unspecified() && !addresses.contains(ip));
+    addresses.extend(told);
+    Names { labels, addresses }
 }
 
 fn certificates(config: &Resolved, data_dir: &Path) -> anyhow::Result<Certificates> {

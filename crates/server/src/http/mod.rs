@@ -22,6 +22,7 @@ pub mod health;
 pub mod host;
 pub mod listener;
 pub mod media;
+pub mod pages;
 pub mod people;
 pub mod problem;
 pub mod rate;
@@ -118,6 +119,7 @@ pub fn open(door: Door, app: App) -> Router {
     let text = ([(header::CONTENT_TYPE, "application/json")], document);
     let routes = routes
         .merge(media::routes(&app.streams, &door.limits))
+        .merge(pages::routes())
         .route("/api/openapi.json", get(move || std::future::ready(text.clone())))
         .fallback(|| std::future::ready(Problem::not_found()))
         .layer(middleware::from_fn(problem::note_route))

@@ -135,10 +135,8 @@ impl Page {
         let Ok(policy) = HeaderValue::from_str(&policy) else {
             return Problem::internal(format!("a policy that is no header: {policy}")).into_response();
         };
-        let headers = [
-            (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-            (header::CONTENT_SECURITY_POLICY, policy),
-        ];
+        let headers =
+            [(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")), (header::CONTENT_SECURITY_POLICY, policy)];
         (headers, self.filled(words)).into_response()
     }
 
