@@ -28,6 +28,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LATE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Where the certificate comes from.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 #[derive(Debug)]
 pub enum Certificates {
     /// From our own authority.
