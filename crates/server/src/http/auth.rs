@@ -39,6 +39,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// The owner of the machine. Extracted by handlers that are for nobody else: everyone else is refused before anything of what they sent is
+/// looked at.
+#[derive(Debug, Clone)]
+pub struct Admin(pub Caller);
+
+impl<S: Send + Sync> FromRequestParts<S> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        caller.require_admin()?;
+        Ok(Self(caller))
+    }
+}
+
 /// The answer to everyone who is not known. It does not tell a wrong token from none.
 pub fn unauthenticated() -> Problem {
     Problem::new(Code::Unauthenticated, "This address needs a token that this server knows.")

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
-use super::problem::{Code, Json, Path, Problem};
+use super::problem::{Code, Json, Path, Problem, ProblemBody};
 use crate::app::App;
 use crate::store::StoreError;
 use crate::trust::devices::{Change, ChangeError, DeviceView};
@@ -52,8 +52,10 @@ async fn me(State(devices): State<Arc<Devices>>, caller: Caller) -> Result<Json<
 }
 
 /// Gives a device another name, or to another person. A device may rename itself; the rest is the owner's.
-#[utoipa::path(patch, path = "/api/devices/{deviceId}", tag = "devices", params(("deviceId" = String, Path)), request_body = DeviceChange,
-    responses((status = 200, body = DeviceView)))]
+#[utoipa::path(patch, path = "/api/devices/{deviceId}", tag = "devices", params(("deviceId" = String, Path)), request_body = DeviceChange, responses(
+    (status = 200, body = DeviceView),
+    (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "It is this machine's own record, or the disk is full")
+))]
 async fn change(
     State(devices): State<Arc<Devices>>,
     caller: Caller,
@@ -76,7 +78,10 @@ async fn change(
 }
 
 /// Revokes a device: its next request fails, media included. A device may revoke itself; the rest is the owner's.
-#[utoipa::path(delete, path = "/api/devices/{deviceId}", tag = "devices", params(("deviceId" = String, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/api/devices/{deviceId}", tag = "devices", params(("deviceId" = String, Path)), responses(
+    (status = 204, description = "It is out"),
+    (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "It is this machine's own record, or the disk is full")
+))]
 async fn revoke(State(devices): State<Arc<Devices>>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let id = allowed(&devices, &caller, &id)?;
     if id == DeviceId::owner() {

@@ -8,9 +8,10 @@ use balcony_media::codec;
 use balcony_media::container::{Codec, Container, Index, Track};
 use balcony_media::magnet::InfoHash;
 use balcony_media::plan;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -31,6 +32,10 @@ use crate::torrent::{Torrent, TorrentError};
 const LOOK: Duration = Duration::from_millis(250);
 /// How often those of a ready one are.
 const LOOK_READY: Duration = Duration::from_secs(1);
+/// How often a stream is looked at that only waits for the end of its life, at most.
+const LOOK_OVER: Duration = Duration::from_secs(60);
+/// How long a stream of an earlier run may keep the next one from beginning again.
+const WAKE: Duration = Duration::from_secs(5);
 /// A playhead that nobody moves any more lets go of the torrent's look-ahead.
 const IDLE_PLAYHEAD: Duration = Duration::from_secs(120);
 
@@ -79,6 +84,16 @@ pub fn first_view(born: &Born) -> StreamView {
     }
 }
 
+/// How a stream's task begins.
+pub enum Beginning {
+    /// At once.
+    New,
+    /// As one of an earlier run: when those before it have begun, or somebody asks for it.
+    Restored,
+    /// As one that failed in an earlier run.
+    Failed(Failure),
+}
+
 /// The task of one stream.
 pub struct Actor {
     streams: Arc<Streams>,
@@ -97,6 +112,42 @@ pub struct Actor {
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     /// Cancelled when the device that it stands for is revoked.
     starter: CancellationToken,
+}
+
+/// The turn of a stream of an earlier run.
+enum Turn {
+    Awaited(BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>),
+    /// It has come; the next one's comes when this one is given back.
+    Come {
+        since: Instant,
+        _permit: OwnedSemaphorePermit,
+    },
+    Taken,
+}
+
+impl Turn {
+    /// Waits for it; for ever where there is nothing to wait for.
+    async fn comes(&mut self) {
+        match self {
+            Self::Awaited(turn) => {
+                let permit = turn.await;
+                *self = permit.map_or(Self::Taken, |permit| Self::Come { since: Instant::now(), _permit: permit });
+            }
+            Self::Come { .. } | Self::Taken => std::future::pending().await,
+        }
+    }
+
+    /// Lets the next one go on once this one has begun, or does not come on.
+    fn pass(&mut self, state: &State) {
+        let done = match (&self, state) {
+            (Self::Awaited(_), State::Queued { .. }) => false,
+            (Self::Come { since, .. }, State::Queued { .. } | State::Metadata | State::Opening) => since.elapsed() > WAKE,
+            (Self::Awaited(_) | Self::Come { .. } | Self::Taken, _) => true,
+        };
+        if done {
+            *self = Self::Taken;
+        }
+    }
 }
 
 /// What work brings back besides the event.
@@ -138,14 +189,23 @@ impl Actor {
     }
 
     /// Lives until the stream is over and forgotten.
-    pub async fn live(mut self, mut inbox: mpsc::UnboundedReceiver<Event>, failed_before: Option<Failure>) {
-        let mut life = Life::born();
-        let begin = failed_before.map_or(Event::Turn, Event::Broke);
-        life = self.happen(life, begin).await;
+    pub async fn live(mut self, mut inbox: mpsc::UnboundedReceiver<Event>, beginning: Beginning) {
+        let mut turn = Turn::Taken;
+        let mut life = match beginning {
+            Beginning::New => self.happen(Life::born(), Event::Turn).await,
+            Beginning::Restored => {
+                turn = Turn::Awaited(Box::pin(self.streams.waking.clone().acquire_owned()));
+                Life::born()
+            }
+            Beginning::Failed(failure) => Life { state: State::Failed(failure), epoch: 0 },
+        };
+        self.show(&life.state);
         let mut over_since: Option<Instant> = None;
         loop {
-            let pause = if matches!(life.state, State::Ready { .. }) || life.state.is_over() { LOOK_READY } else { LOOK };
+            turn.pass(&life.state);
+            let pause = self.pause(&life.state);
             let event = tokio::select! {
+                () = turn.comes() => Some(Event::Turn),
                 event = inbox.recv() => event,
                 answer = self.answers.1.recv() => answer.filter(|answer| answer.epoch() == life.epoch).and_then(|answer| self.take(answer)),
                 () = self.starter.cancelled() => self.outlive_starter().await,
@@ -167,6 +227,18 @@ impl Actor {
         self.streams.forget(&self.stream.id);
         if let Err(error) = self.streams.ground.store.delete_stream(self.stream.id.as_str()).await {
             tracing::warn!(%error, "a stream that is over could not be forgotten");
+        }
+    }
+
+    /// How long nothing needs to be looked at.
+    fn pause(&self, state: &State) -> Duration {
+        match state {
+            State::Metadata | State::Opening | State::Probing | State::Warming(_) => LOOK,
+            State::Ready { .. } => LOOK_READY,
+            State::Queued { .. } | State::Failed(_) | State::Stopped | State::Expired => {
+                let left = self.expires_at.duration_since(Timestamp::now());
+                Duration::try_from(left).unwrap_or_default().clamp(LOOK_READY, LOOK_OVER)
+            }
         }
     }
 

@@ -15,11 +15,12 @@ use balcony_media::ladder::Quality;
 use balcony_media::magnet::{InfoHash, Magnet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::actor::Beginning;
 use self::shelf::Shelf;
-use self::state::{Event, Failure, State};
+use self::state::{Event, State};
 use self::view::StreamView;
 use crate::film::Presentation;
 use crate::produce::Workshop;
@@ -36,6 +37,8 @@ use crate::trust::{DeviceId, Devices, Holder, PersonId, StreamId, Ticket, Ticket
 const WATCHED: Duration = Duration::from_secs(600);
 /// How often it is looked whether new streams need a new ticket key.
 const KEYS_PACE: Duration = Duration::from_secs(3600);
+/// How many streams of an earlier run begin again at once.
+const WAKING: usize = 16;
 /// How long a start waits for the disk.
 const KEPT_WITHIN: Duration = Duration::from_secs(2);
 /// A stream that is over can still be asked about for this long.
@@ -224,8 +227,16 @@ impl Stream {
         self.presentation.borrow().clone()
     }
 
+    /// Somebody wants it: it need not wait for those of whom nobody asks anything.
+    fn wake(&self) {
+        if matches!(self.seen.borrow().state, State::Queued { .. }) {
+            self.tell(Event::Turn);
+        }
+    }
+
     /// This device asked for something of it.
     pub fn touch(&self, viewer: &DeviceId) {
+        self.wake();
         let now = Instant::now();
         let mut watched = lock(&self.watched);
         watched.last = Some(now);
@@ -326,12 +337,14 @@ pub struct Streams {
     shelf: RwLock<Shelf>,
     /// Counts those that were born, for those who show all of them.
     births: watch::Sender<u64>,
+    /// Streams of an earlier run begin again a few at a time: thousands at once would keep everybody waiting.
+    waking: Arc<Semaphore>,
 }
 
 impl Streams {
     /// No streams yet.
     pub fn new(ground: Arc<Ground>) -> Arc<Self> {
-        Arc::new(Self { ground, shelf: RwLock::default(), births: watch::Sender::new(0) })
+        Arc::new(Self { ground, shelf: RwLock::default(), births: watch::Sender::new(0), waking: Arc::new(Semaphore::new(WAKING)) })
     }
 
     /// What they stand on.
@@ -355,7 +368,7 @@ impl Streams {
             }
             let failure = row.error.and_then(|error| serde_json::from_value(error).ok());
             needed.insert(stream.magnet.info_hash);
-            self.bear(&mut self.write(), stream, failure);
+            self.bear(&mut self.write(), stream, failure.map_or(Beginning::Restored, Beginning::Failed));
         }
         self.ground.store.delete_streams(over).await?;
         let needed_names: HashSet<_> = needed.iter().map(ToString::to_string).collect();
@@ -376,6 +389,7 @@ impl Streams {
         // One lock from the look to the birth: the same request twice at once is one stream.
         let mut shelf = self.write();
         if let Some(stream) = shelf.of_torrent(&magnet.info_hash).find(same) {
+            stream.wake();
             return (stream.clone(), false);
         }
         // In whole milliseconds, as the store keeps it: it is the same after a restart.
@@ -383,7 +397,7 @@ impl Streams {
         let expires_at = created_at.checked_add(self.ground.live.borrow().expire_after).unwrap_or(Timestamp::MAX);
         let (device, person, key) = (starter.device.clone(), starter.person.clone(), self.ground.keys.newest());
         let born = Born { id: StreamId::random(), device, person, key, magnet, options, created_at, expires_at, position: 0.0 };
-        (self.bear(&mut shelf, born, None), true)
+        (self.bear(&mut shelf, born, Beginning::New), true)
     }
 
     /// The stream with this name, if it exists for this device.
@@ -474,7 +488,7 @@ impl Streams {
         self.shelf.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bear(self: &Arc<Self>, shelf: &mut Shelf, born: Born, failure: Option<Failure>) -> Arc<Stream> {
+    fn bear(self: &Arc<Self>, shelf: &mut Shelf, born: Born, beginning: Beginning) -> Arc<Stream> {
         let (events, inbox) = mpsc::unbounded_channel();
         let view = actor::first_view(&born);
         let stream = Arc::new(Stream {
@@ -498,7 +512,7 @@ impl Streams {
         shelf.put(stream.clone());
         self.births.send_modify(|count| *count += 1);
         let actor = actor::Actor::new(self.clone(), stream.clone(), born.expires_at);
-        self.ground.tasks.spawn("stream", actor.live(inbox, failure));
+        self.ground.tasks.spawn("stream", actor.live(inbox, beginning));
         stream
     }
 }

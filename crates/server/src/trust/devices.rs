@@ -299,7 +299,10 @@ impl Devices {
 
     /// The device with this id, as long as it is one: for tickets.
     pub fn holder(&self, id: &DeviceId) -> Option<Holder> {
-        let now = now();
+        self.holder_at(id, now())
+    }
+
+    fn holder_at(&self, id: &DeviceId, now: Timestamp) -> Option<Holder> {
         self.read().by_id.get(id).filter(|device| !device.is_idle(now)).map(|device| device.holder.clone())
     }
 
@@ -524,4 +527,229 @@ impl Devices {
 /// In whole milliseconds, as the store keeps it.
 fn now() -> Timestamp {
     Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    struct House {
+        folder: tempfile::TempDir,
+        admin: Token,
+    }
+
+    impl House {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().expect("folder"), admin: Token::random() }
+        }
+
+        /// As after a start.
+        async fn open(&self) -> Arc<Devices> {
+            let store = Store::open(&self.folder.path().join("db")).expect("opened");
+            Devices::open(Arc::new(store), &self.admin).await.expect("read")
+        }
+    }
+
+    fn phone(name: &str, person: Option<&str>) -> NewDevice {
+        let (name, platform) = (name.to_owned(), "ios".to_owned());
+        NewDevice { name, platform, person: person.map(str::to_owned), admin: false, from: HERE }
+    }
+
+    fn days(from: Timestamp, days: i64) -> Timestamp {
+        from + SignedDuration::from_hours(24 * days)
+    }
+
+    #[tokio::test]
+    async fn a_device_comes_in_stays_over_a_restart_and_is_locked_out_for_ever() {
+        let house = House::new();
+        let devices = house.open().await;
+        let mut events = devices.events();
+        let (view, token) = devices.pair(phone("Anna's phone", None)).await.expect("paired");
+        assert_eq!((view.name.as_str(), view.person.as_str(), view.admin), ("Anna's phone", "Anna's phone", false));
+        assert!(devices.who(&Token::random(), HERE).is_none());
+        let before = devices.who(&token, HERE).expect("it is in");
+        assert_eq!((&before.device, &before.person, before.admin), (&view.id, &view.person_id, false));
+        let owner = devices.who(&house.admin, HERE).expect("the owner");
+        assert_eq!((owner.device.clone(), owner.person.clone(), owner.admin), (DeviceId::owner(), PersonId::owner(), true));
+        drop(devices);
+
+        let devices = house.open().await;
+        let holder = devices.who(&token, HERE).expect("it still is");
+        assert_eq!((&holder.device, &holder.person), (&view.id, &view.person_id));
+        let lists = (devices.list(&holder).len(), devices.list(&devices.who(&house.admin, HERE).expect("the owner")).len());
+        assert_eq!(lists, (1, 2));
+        assert!(devices.list(&holder)[0].current);
+        assert!(devices.revoke(&view.id).await.expect("written"));
+        assert!(holder.gone.is_cancelled() && holder.moved.is_cancelled());
+        assert!(devices.who(&token, HERE).is_none() && devices.holder(&view.id).is_none() && devices.life(&view.id).is_cancelled());
+        assert!(!devices.revoke(&view.id).await.expect("gone already"));
+        assert!(!devices.revoke(&DeviceId::owner()).await.expect("never"));
+        assert!(devices.who(&house.admin, HERE).is_some());
+        drop(devices);
+        assert!(house.open().await.who(&token, HERE).is_none());
+        assert_eq!(events.try_recv().expect("heard"), DeviceEvent::Paired(view));
+    }
+
+    #[tokio::test]
+    async fn an_offer_names_a_person_by_id_or_name_or_makes_a_new_one() {
+        let house = House::new();
+        let devices = house.open().await;
+        let (first, _) = devices.pair(phone("Phone", Some("Anna"))).await.expect("paired");
+        let (second, _) = devices.pair(phone("Tablet", Some(" aNNA "))).await.expect("paired");
+        let (third, _) = devices.pair(phone("TV", Some(first.person_id.as_str()))).await.expect("paired");
+        assert!([&second, &third].iter().all(|view| view.person_id == first.person_id && view.person == "Anna"));
+        // Two phones of the same name are not one person's.
+        let (one, _) = devices.pair(phone("iPhone", None)).await.expect("paired");
+        let (two, _) = devices.pair(phone("iPhone", None)).await.expect("paired");
+        assert_ne!(one.person_id, two.person_id);
+        let owners = devices.pair(NewDevice { admin: true, ..phone("Browser", Some("Anna")) }).await.expect("paired").0;
+        assert_eq!((owners.person_id, owners.admin), (PersonId::owner(), true));
+        let of_owner = devices.pair(phone("Own phone", Some("owner"))).await.expect("paired").0;
+        assert_eq!((of_owner.person_id, of_owner.admin), (PersonId::owner(), false));
+        let told = devices.people();
+        assert_eq!(told.iter().map(|person| (person.name.as_str(), person.devices)).collect::<Vec<_>>().len(), 4);
+        assert_eq!(told.iter().find(|person| person.id == first.person_id).map(|person| person.devices), Some(3));
+        drop(devices);
+        assert_eq!(house.open().await.people(), told);
+    }
+
+    #[tokio::test]
+    async fn a_device_changes_its_name_and_its_person() {
+        let house = House::new();
+        let devices = house.open().await;
+        let (phone_, token) = devices.pair(phone("Phone", Some("Anna"))).await.expect("paired");
+        let (_, tablet) = devices.pair(phone("Tablet", Some("Bert"))).await.expect("paired");
+        let before = devices.who(&token, HERE).expect("in");
+        let renamed = Change { name: Some("Old phone".into()), person: None };
+        assert_eq!(devices.change(&phone_.id, renamed).await.expect("renamed").name, "Old phone");
+        assert!(!before.moved.is_cancelled());
+        let given = Change { name: None, person: Some("bert".into()) };
+        let after = devices.change(&phone_.id, given.clone()).await.expect("given");
+        assert_eq!((after.name.as_str(), after.person.as_str()), ("Old phone", "Bert"));
+        assert!(before.moved.is_cancelled() && !before.gone.is_cancelled());
+        let now = devices.who(&token, HERE).expect("still in");
+        assert_eq!(now.person, devices.who(&tablet, HERE).expect("in").person);
+        assert!(!now.moved.is_cancelled());
+        // The same token of life: revoked, both hear it.
+        devices.revoke(&phone_.id).await.expect("written");
+        assert!(before.gone.is_cancelled() && now.gone.is_cancelled() && now.moved.is_cancelled());
+        assert!(matches!(devices.change(&phone_.id, given.clone()).await, Err(ChangeError::Unknown)));
+        assert!(matches!(devices.change(&DeviceId::owner(), given).await, Err(ChangeError::Owner)));
+        // Given to somebody else, a device of the owner's has no more to say than any.
+        let (browser, _) = devices.pair(NewDevice { admin: true, ..phone("Browser", None) }).await.expect("paired");
+        let given = devices.change(&browser.id, Change { name: None, person: Some("Carl".into()) }).await.expect("given");
+        assert!(!given.admin);
+        let back = devices.change(&browser.id, Change { name: None, person: Some("owner".into()) }).await.expect("given back");
+        assert!(!back.admin);
+        let carl = devices.people().into_iter().find(|person| person.name == "Carl").expect("a new person");
+        assert_eq!(devices.rename_person(&carl.id, "Karl").await.expect("written").expect("there").name, "Karl");
+        assert!(devices.rename_person(&PersonId::random(), "Nobody").await.expect("written").is_none());
+        drop(devices);
+        let devices = house.open().await;
+        assert!(!devices.list(&devices.who(&house.admin, HERE).expect("the owner")).iter().any(|device| device.id == phone_.id));
+    }
+
+    #[tokio::test]
+    async fn who_is_not_seen_for_180_days_is_gone() {
+        let house = House::new();
+        let devices = house.open().await;
+        let (quiet, quiet_token) = devices.pair(phone("Quiet", None)).await.expect("paired");
+        let (_, busy_token) = devices.pair(phone("Busy", None)).await.expect("paired");
+        let start = now();
+        assert!(devices.who_at(&busy_token, HERE, days(start, 100)).is_some());
+        let life = devices.life(&quiet.id);
+        assert!(devices.holder_at(&quiet.id, days(start, 179)).is_some());
+        let late = days(start, 181);
+        assert!(devices.who_at(&quiet_token, HERE, late).is_none() && devices.holder_at(&quiet.id, late).is_none());
+        // A clock that was wrong for a while has done no harm yet.
+        assert!(devices.holder_at(&quiet.id, days(start, 1)).is_some());
+        devices.drop_idle(late);
+        assert!(life.is_cancelled() && devices.holder(&quiet.id).is_none());
+        assert!(devices.who_at(&busy_token, HERE, late).is_some() && devices.who_at(&house.admin, HERE, days(start, 9999)).is_some());
+        devices.write_down().await.expect("written");
+        drop(devices);
+        let devices = house.open().await;
+        assert!(devices.who(&quiet_token, HERE).is_none() && devices.who_at(&busy_token, HERE, days(start, 200)).is_some());
+        assert!(!devices.people().iter().any(|person| person.name == "Quiet"), "nothing of this person is left");
+    }
+
+    #[tokio::test]
+    async fn who_was_seen_is_written_now_and_then() {
+        let house = House::new();
+        let devices = house.open().await;
+        let (view, token) = devices.pair(phone("Phone", None)).await.expect("paired");
+        let written = async || {
+            let rows = devices.store.devices().await.expect("read");
+            rows.into_iter().find(|row| row.id == view.id.as_str()).map(|row| (row.last_seen_at, row.last_address)).expect("there")
+        };
+        let paired = written().await;
+        assert_eq!(paired.1, Some(HERE));
+        let seen = days(now(), 1);
+        let from: IpAddr = "::ffff:192.168.1.9".parse().expect("address");
+        for _ in 0..1000 {
+            devices.who_at(&token, from, seen).expect("in");
+        }
+        assert_eq!(written().await, paired, "asking writes nothing");
+        devices.write_down().await.expect("written");
+        assert_eq!(written().await, (Some(seen), Some(from.to_canonical())));
+        // Nothing is written twice.
+        let unseen: Vec<_> = devices.read().by_id.values().filter(|device| device.seen().unwritten).cloned().collect();
+        assert!(unseen.is_empty());
+    }
+
+    /// Whatever happens in whatever order: those who were paired and not revoked are in, as whom they were told last; nobody else is.
+    #[test]
+    fn any_history_leaves_in_who_should_be_in() {
+        use proptest::prelude::*;
+        let step = (0_u8..6, any::<prop::sample::Index>(), 0_u8..4);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let mut runner =
+            proptest::test_runner::TestRunner::new(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() });
+        runner
+            .run(&prop::collection::vec(step, 1..25), |steps| {
+                runtime.block_on(async {
+                    let house = House::new();
+                    let mut devices = house.open().await;
+                    let mut inside: Vec<(Token, DeviceId, String)> = Vec::new();
+                    let mut outside: Vec<Token> = Vec::new();
+                    for (what, which, whose) in steps {
+                        let person = format!("person {whose}");
+                        match what {
+                            0 | 1 => {
+                                let (view, token) = devices.pair(phone("x", Some(&person))).await.expect("paired");
+                                inside.push((token, view.id, person));
+                            }
+                            2 if !inside.is_empty() => {
+                                let (token, id, _) = inside.swap_remove(which.index(inside.len()));
+                                assert!(devices.revoke(&id).await.expect("written"));
+                                outside.push(token);
+                            }
+                            3 if !inside.is_empty() => {
+                                let at = which.index(inside.len());
+                                let change = Change { name: None, person: Some(person.clone()) };
+                                devices.change(&inside[at].1, change).await.expect("given");
+                                inside[at].2 = person;
+                            }
+                            4 => devices.write_down().await.expect("written"),
+                            _ => {
+                                drop(devices);
+                                devices = house.open().await;
+                            }
+                        }
+                        let names: HashMap<PersonId, String> =
+                            devices.people().into_iter().map(|person| (person.id, person.name)).collect();
+                        for (token, id, person) in &inside {
+                            let holder = devices.who(token, HERE).expect("in");
+                            assert_eq!((&holder.device, names.get(&holder.person)), (id, Some(person)));
+                            assert!(!holder.gone.is_cancelled() && !holder.moved.is_cancelled() && !holder.admin);
+                        }
+                        assert!(outside.iter().all(|token| devices.who(token, HERE).is_none()));
+                    }
+                });
+                Ok(())
+            })
+            .expect("no history");
+    }
 }
