@@ -227,7 +227,9 @@ async fn tell_cage(tools: Tools) {
         Err(error) => tracing::warn!(%error, "the cage around ffmpeg could not be tried"),
     }
     if !tools.loopback.knows_its_readers().await {
-        tracing::warn!("This system does not tell which process a connection belongs to: a film's address is protected by its secret alone.");
+        tracing::warn!(
+            "This system does not tell which process a connection belongs to: a film's address is protected by its secret alone."
+        );
     }
 }
 

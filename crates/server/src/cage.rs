@@ -132,7 +132,10 @@ impl Report {
     /// One sentence for each thing that is missing.
     pub fn missing(&self) -> Vec<&'static str> {
         let all = [
-            (self.files, "This kernel cannot keep ffmpeg from reading this user's files (Landlock, Linux 5.13, is missing or switched off)."),
+            (
+                self.files,
+                "This kernel cannot keep ffmpeg from reading this user's files (Landlock, Linux 5.13, is missing or switched off).",
+            ),
             (self.network, "This kernel cannot keep ffmpeg from connecting to other machines (Landlock 4, Linux 6.7, is missing)."),
             (self.calls, "This kernel cannot forbid system calls to ffmpeg (seccomp is missing)."),
         ];
@@ -214,8 +217,7 @@ fn become_program(order: &Order) -> io::Error {
 fn attempt_trial(parent: Option<OsString>) -> io::Error {
     let Some(parent) = parent.and_then(|parent| parent.to_str()?.parse().ok()) else { return strangers() };
     let Ok(own) = std::env::current_exe() else { return strangers() };
-    let order =
-        Order { parent, limits: Limits::PROBE, reach: Reach::nothing(), program: own.clone().into_os_string(), args: Vec::new() };
+    let order = Order { parent, limits: Limits::PROBE, reach: Reach::nothing(), program: own.clone().into_os_string(), args: Vec::new() };
     if let Err(error) = enter(&order, &own) {
         return error;
     }
@@ -325,7 +327,9 @@ mod tests {
         let old = Report::read("files=1 network=0 calls=1 landlock=2").expect("a report");
         assert_eq!(old.to_string(), "files yes, network NO (Landlock 2), system calls yes");
         assert!(!old.is_whole() && old.missing().len() == 1 && old.missing()[0].contains("6.7"));
-        for line in ["", "files=1", "files=1 network=1 calls=1", "files=x network=1 calls=1 landlock=1", "network=1 files=1 calls=1 landlock=1"] {
+        for line in
+            ["", "files=1", "files=1 network=1 calls=1", "files=x network=1 calls=1 landlock=1", "network=1 files=1 calls=1 landlock=1"]
+        {
             assert_eq!(Report::read(line), None, "{line}");
         }
     }

@@ -82,7 +82,8 @@ async fn a_child_gets_no_secret_from_the_environment() {
     let names = first_line(&mut child).await;
     for name in names.split_whitespace() {
         assert!(
-            ["LANG", "LC_CTYPE", "PATH", "PWD", "OLDPWD", "SHLVL", "_", "LD_LIBRARY_PATH", "TMPDIR"].contains(&name) || name.contains("VISIBLE"),
+            ["LANG", "LC_CTYPE", "PATH", "PWD", "OLDPWD", "SHLVL", "_", "LD_LIBRARY_PATH", "TMPDIR"].contains(&name)
+                || name.contains("VISIBLE"),
             "{name}"
         );
     }
@@ -103,7 +104,12 @@ async fn dropping_a_child_ends_its_whole_group() {
     assert_eq!(first_line(&mut child).await, "up");
     // Where there is no seccomp, ffmpeg may start others; here the cage forbids it, so somebody else joins its group.
     let mut below = Command::new("sleep").arg("60").process_group(leader).spawn().expect("a member of the group");
-    assert!(alive(leader) && alive(below.id() as i32));
+    assert!(alive(leader), "the child runs");
+    let begun = Instant::now();
+    while !alive(below.id() as i32) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "its neighbour runs: {:?}", below.try_wait());
+        std::thread::sleep(Duration::from_millis(5));
+    }
     drop(child);
     assert!(gone_within(leader, Duration::from_secs(1)) && gone_within(below.id() as i32, Duration::from_secs(1)));
     below.wait().expect("collected");
@@ -124,17 +130,23 @@ async fn a_child_outlives_the_task_that_asked_for_it() {
 
 #[tokio::test]
 async fn what_cannot_be_started_says_so() {
-    let mut child = spawner().spawn(Limits::ENCODE, &Reach::nothing(), Path::new("/nowhere/ffmpeg"), &[]).await.expect("the cage starts");
+    let mut child =
+        spawner().spawn(Limits::ENCODE, &Reach::nothing(), Path::new("/nowhere/ffmpeg"), &[""; 0]).await.expect("the cage starts");
     let ended = child.wait().await.expect("ended");
     assert_eq!(ended.status.code(), Some(EXIT_UNCAGED));
     assert!(ended.stderr.contains("No such file"), "{}", ended.stderr);
     let spawner = Spawner::start(PathBuf::from("/nowhere/balcony-server")).expect("a thread");
-    assert!(spawner.spawn(Limits::ENCODE, &Reach::nothing(), Path::new("/bin/true"), &[]).await.is_err());
+    assert!(spawner.spawn(Limits::ENCODE, &Reach::nothing(), Path::new("/bin/true"), &[""; 0]).await.is_err());
 }
 
 #[test]
 fn the_cage_stays_shut_for_strangers() {
-    for words in [vec!["cage"], vec!["cage", "trial"], vec!["cage", "trial", "1"], vec!["cage", "1", "0", "1000000000", "0", "64", "0", "0", "--", "/bin/echo", "hello"]] {
+    for words in [
+        vec!["cage"],
+        vec!["cage", "trial"],
+        vec!["cage", "trial", "1"],
+        vec!["cage", "1", "0", "1000000000", "0", "64", "0", "0", "--", "/bin/echo", "hello"],
+    ] {
         let output = Command::new(EXE).args(&words).output().expect("run");
         assert_eq!((output.status.code(), output.stdout.len()), (Some(EXIT_UNCAGED), 0), "{words:?}");
         assert!(String::from_utf8_lossy(&output.stderr).starts_with("cage: "), "{words:?}");

@@ -407,7 +407,8 @@ async fn with_stub(folder: &Path, script: &str, patience: Patience) -> Result<Co
     collect(&tools, &input(&path, 0, true), &target, 0, usize::MAX).await
 }
 
-const HANG: &str = "exec sleep 1000";
+/// Says nothing for long; the stub's path stays among its arguments.
+const HANG: &str = "exec /usr/bin/python3 -c 'import time; time.sleep(1000)' \"$0\"";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_child_that_hangs_is_given_up_after_three() {
@@ -447,11 +448,13 @@ impl Watch {
     }
 }
 
-/// Processes that are being started or run in the place of ffmpeg: the cage has the stub's path in its arguments.
+/// Processes that are being started or hang in the place of ffmpeg: they have the stub's path among their arguments.
 fn stubs(folder: &Path) -> Vec<u32> {
     let path = folder.join("stub-ffmpeg").into_os_string().into_string().expect("text");
     let numbers = std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    numbers.filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&path))).collect()
+    numbers
+        .filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&path)))
+        .collect()
 }
 
 /// Children of this very process that are `program` by now. Other tests run in processes of their own.
@@ -489,7 +492,8 @@ async fn a_child_that_dies_is_quoted() {
 
 #[tokio::test]
 async fn rubbish_is_not_believed() {
-    for script in ["exec yes", "exec head -c 100000 /dev/zero", "printf '\\000\\000\\000\\020ftypisomaaaa\\000\\000\\000\\020moovxxxxyyyy'"] {
+    for script in ["exec yes", "exec head -c 100000 /dev/zero", "printf '\\000\\000\\000\\020ftypisomaaaa\\000\\000\\000\\020moovxxxxyyyy'"]
+    {
         let folder = tempfile::tempdir().expect("a folder");
         assert!(matches!(with_stub(folder.path(), script, Patience::default()).await, Err(RunError::Rubbish(_))), "{script}");
     }
@@ -504,7 +508,8 @@ async fn a_child_that_dies_in_the_middle_is_started_again_where_it_was() {
     let tools = tools(stub(folder.path(), &format!("exec {} -re \"$@\"", real.display()))).await;
     let target = pictures([0, 48, 96, 144, 192].map(|frame| frame * 1001).to_vec(), 24_000);
     let mut killed = None;
-    let made = collect_with(&tools, &input(&path, 0, true), &target, 0, usize::MAX, |segment| {
+    let film = input(&path, 0, true);
+    let made = collect_with(&tools, &film, &target, 0, usize::MAX, |segment| {
         if segment == 1 && killed.is_none() {
             stub(folder.path(), &format!("exec {} \"$@\"", real.display()));
             killed = children_of_this(&real).first().copied();

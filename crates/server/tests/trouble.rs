@@ -548,7 +548,7 @@ impl Stub {
             "nothing" => "exit 0".to_owned(),
             // As slowly as it plays, so that somebody can end it in the middle.
             "middle" => format!("exec {program} -re \"$@\""),
-            "once" => "exec python3 -c 'import sys, time; time.sleep(4); sys.exit(1)'".to_owned(),
+            "once" => "exec /usr/bin/python3 -c 'import sys, time; time.sleep(4); sys.exit(1)'".to_owned(),
             other => panic!("no mode {other}"),
         };
         let aside = self.path.with_extension("aside");

@@ -178,17 +178,27 @@ const WRITING_OF_OLD: &[c_long] = &[];
 /// judged.
 const AS_IF_UNKNOWN: &[c_long] = &[libc::SYS_clone3, libc::SYS_openat2];
 
-/// The filters for process `own`; `writes` where it is given a folder to write to.
+/// What of the disk is told to the filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Disk {
+    /// The program is given a folder to write to.
+    pub(super) writes: bool,
+    /// No Landlock watches over what is opened: then nothing may be opened that would be made or emptied thereby. Else that would
+    /// only refuse what is harmless, such as a shell's `>/dev/null`.
+    pub(super) unwatched: bool,
+}
+
+/// The filters for process `own`.
 ///
 /// # Errors
 /// Where this kind of processor is not known to the filter's compiler.
-pub(super) fn filters(own: u32, writes: bool) -> Result<[BpfProgram; 3], seccompiler::Error> {
+pub(super) fn filters(own: u32, disk: Disk) -> Result<[BpfProgram; 3], seccompiler::Error> {
     let mut forbidden: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let (writing, writing_of_old) = if writes { (&[][..], &[][..]) } else { (WRITING, WRITING_OF_OLD) };
+    let (writing, writing_of_old) = if disk.writes { (&[][..], &[][..]) } else { (WRITING, WRITING_OF_OLD) };
     for call in NEVER.iter().chain(NEVER_OF_OLD).chain(writing).chain(writing_of_old) {
         forbidden.insert(*call, Vec::new());
     }
-    for (call, conditions) in judged(own, writes) {
+    for (call, conditions) in judged(own, disk) {
         let rule = SeccompRule::new(conditions.into_iter().collect::<Result<_, _>>()?)?;
         forbidden.entry(call).or_default().push(rule);
     }
@@ -222,7 +232,7 @@ fn has(at: u8, flag: u64) -> Condition {
 }
 
 /// Calls that are refused for what they ask: all conditions of an entry hold.
-fn judged(own: u32, writes: bool) -> Vec<(c_long, Vec<Condition>)> {
+fn judged(own: u32, disk: Disk) -> Vec<(c_long, Vec<Condition>)> {
     let own = u64::from(own);
     let mut list = vec![
         // Threads, not processes.
@@ -257,7 +267,7 @@ fn judged(own: u32, writes: bool) -> Vec<(c_long, Vec<Condition>)> {
     // (FIOSETOWN, SIOCSPGRP; F_SETOWN, F_SETSIG, F_SETOWN_EX). These numbers are the same on both processors, their types are not.
     list.extend([0x5412, 0x541c, 0x541d, 0x540e, 0x8901, 0x8902].map(|tell| (libc::SYS_ioctl, vec![is(1, tell)])));
     list.extend([8, 10, 15].map(|order| (libc::SYS_fcntl, vec![is(1, order)])));
-    if !writes {
+    if disk.unwatched && !disk.writes {
         for flag in [libc::O_CREAT, libc::O_TRUNC, libc::O_TMPFILE] {
             list.push((libc::SYS_openat, vec![has(2, bits(flag))]));
             #[cfg(target_arch = "x86_64")]
@@ -289,8 +299,8 @@ mod tests {
 
     #[test]
     fn the_filters_compile_and_fit() {
-        for writes in [false, true] {
-            let filters = filters(4242, writes).expect("compiled");
+        for (writes, unwatched) in [(false, false), (false, true), (true, false), (true, true)] {
+            let filters = filters(4242, Disk { writes, unwatched }).expect("compiled");
             // BPF_MAXINSNS of the kernel.
             assert!(filters.iter().all(|filter| (4..4096).contains(&filter.len())), "{:?}", filters.map(|filter| filter.len()));
         }

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetError, Scope, path_beneath_rules,
+    RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
+use super::calls::Disk;
 use super::files::{self, Needs};
 use super::{Reach, Report, calls};
 
@@ -43,8 +44,8 @@ pub(super) fn close(program: &Path, reach: &Reach) -> io::Result<()> {
     // A server that runs as root, as in a container, gives none of that on. With no new privileges, `exec` brings nothing back.
     let none = CapabilitySets { effective: CapabilitySet::empty(), permitted: CapabilitySet::empty(), inheritable: CapabilitySet::empty() };
     set_capabilities(None, none)?;
-    restrict(&needs, reach).map_err(io::Error::other)?;
-    forbid(reach.folder.is_some())
+    let watched = restrict(&needs, reach).map_err(io::Error::other)?.ruleset != RulesetStatus::NotEnforced;
+    forbid(Disk { writes: reach.folder.is_some(), unwatched: !watched })
 }
 
 fn restrict(needs: &Needs, reach: &Reach) -> Result<RestrictionStatus, RulesetError> {
@@ -64,8 +65,8 @@ fn everything_but_execution() -> BitFlags<AccessFs> {
 }
 
 /// Filters hold for this thread and whatever comes of it; there is no other thread in the hidden command.
-fn forbid(writes: bool) -> io::Result<()> {
-    let Ok(filters) = calls::filters(std::process::id(), writes) else { return Ok(()) };
+fn forbid(disk: Disk) -> io::Result<()> {
+    let Ok(filters) = calls::filters(std::process::id(), disk) else { return Ok(()) };
     for filter in filters {
         match seccompiler::apply_filter(&filter) {
             Ok(()) => {}

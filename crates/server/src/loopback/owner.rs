@@ -53,7 +53,8 @@ mod linux {
         let name = format!("socket:[{inode}]");
         match fs::read_dir(format!("/proc/{pid}/fd")) {
             Ok(mut open) => {
-                let held = open.any(|entry| entry.and_then(|entry| fs::read_link(entry.path())).is_ok_and(|link| link.as_os_str() == &*name));
+                let held =
+                    open.any(|entry| entry.and_then(|entry| fs::read_link(entry.path())).is_ok_and(|link| link.as_os_str() == &*name));
                 if held { Owner::This } else { Owner::Another }
             }
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Owner::Unknown,
