@@ -354,7 +354,9 @@ async fn all_of(child: &mut Child) -> String {
 async fn one_folder_may_be_written_to_where_that_is_the_task() {
     let folder = tempfile::tempdir().expect("a folder");
     let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
-    [&ours, &theirs].map(|folder| std::fs::create_dir(folder).expect("made"));
+    for folder in [&ours, &theirs] {
+        std::fs::create_dir(folder).expect("made");
+    }
     let script = "import os, sys\nfor to in sys.argv[1:]:\n  try: open(to, 'w').write('x'); os.rename(to, to + '2'); print('yes')\n  except OSError: print('no')";
     let args = ["-c", script, ours.join("a").to_str().expect("text"), theirs.join("a").to_str().expect("text")].map(str::to_owned);
     let reach = Reach::folder(ours.clone());
