@@ -25,6 +25,9 @@ pub const X264_REORDER: u32 = 2;
 /// Demuxers that may open a film. Playlists, SDP, image sequences and everything else that names further addresses is not among them.
 pub const DEMUXERS: &str = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf";
 
+/// Most bytes that ffmpeg may take at once. A picture of 8K with 16 bits per sample takes 200 MB; a file that asks for more lies.
+pub const MAX_ALLOC: &str = "536870912";
+
 /// Where ffmpeg reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
@@ -233,7 +236,8 @@ impl ProbeJob {
     /// The arguments after ffprobe's name. Streams and format come out as JSON on standard output.
     pub fn args(&self) -> Vec<String> {
         let mut args = Args(Vec::new());
-        args.all(["-hide_banner", "-loglevel", "error", "-protocol_whitelist", "http,tcp", "-format_whitelist", DEMUXERS]);
+        args.all(["-hide_banner", "-loglevel", "error", "-max_alloc", MAX_ALLOC]);
+        args.all(["-protocol_whitelist", "http,tcp", "-format_whitelist", DEMUXERS]);
         args.all(["-print_format", "json=compact=1", "-show_format", "-show_streams"]);
         args.pair("-i", self.url.clone());
         args.0
@@ -251,7 +255,7 @@ impl Args {
     /// Everything up to and with `-i`; `begin` is the film time from which something is wanted.
     fn opening(input: &Input, begin: i64, threads: u16) -> Self {
         let mut args = Self(Vec::new());
-        args.all(["-hide_banner", "-loglevel", "error", "-nostdin"]);
+        args.all(["-hide_banner", "-loglevel", "error", "-nostdin", "-max_alloc", MAX_ALLOC]);
         args.all(["-protocol_whitelist", "http,tcp", "-format_whitelist", DEMUXERS]);
         if input.indexed {
             args.all(["-probesize", "2000000", "-analyzeduration", "1000000", "-fpsprobesize", "0"]);
@@ -333,7 +337,7 @@ mod tests {
     fn a_run_in_the_middle_of_an_mp4() {
         check(
             &video().args(),
-            "-hide_banner -loglevel error -nostdin -protocol_whitelist http,tcp
+            "-hide_banner -loglevel error -nostdin -max_alloc 536870912 -protocol_whitelist http,tcp
              -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
              -probesize 2000000 -analyzeduration 1000000 -fpsprobesize 0 -threads 2 -ss 5.806000 -i http://127.0.0.1:9/x
              -map 0:0 -copyts -avoid_negative_ts disabled -fps_mode passthrough -enc_time_base 1:24000
@@ -362,7 +366,7 @@ mod tests {
         (job.interlaced, job.hdr, job.timescale, job.threads) = (true, true, 90_000, 0);
         check(
             &job.args(),
-            "-hide_banner -loglevel error -nostdin -protocol_whitelist http,tcp
+            "-hide_banner -loglevel error -nostdin -max_alloc 536870912 -protocol_whitelist http,tcp
              -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
              -i http://127.0.0.1:9/x
              -map 0:3 -copyts -avoid_negative_ts disabled -fps_mode passthrough -enc_time_base 1:90000
@@ -391,7 +395,7 @@ mod tests {
             AudioJob { input: Input { stream: 1, ..input() }, first_frame: 281, end_frame: Some(375), channels: 2, bitrate: 160_000 };
         check(
             &job.args(),
-            "-hide_banner -loglevel error -nostdin -protocol_whitelist http,tcp
+            "-hide_banner -loglevel error -nostdin -max_alloc 536870912 -protocol_whitelist http,tcp
              -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
              -probesize 2000000 -analyzeduration 1000000 -fpsprobesize 0 -ss 5.909333 -i http://127.0.0.1:9/x
              -map 0:1 -copyts -avoid_negative_ts disabled
@@ -409,7 +413,7 @@ mod tests {
     fn a_probe_opens_only_films() {
         check(
             &ProbeJob { url: "http://127.0.0.1:9/x".into() }.args(),
-            "-hide_banner -loglevel error -protocol_whitelist http,tcp
+            "-hide_banner -loglevel error -max_alloc 536870912 -protocol_whitelist http,tcp
              -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
              -print_format json=compact=1 -show_format -show_streams -i http://127.0.0.1:9/x",
         );

@@ -88,8 +88,8 @@ impl App {
     /// # Errors
     /// When ffmpeg cannot make it or it cannot be seeded.
     pub async fn sample(&self) -> anyhow::Result<&Sample> {
-        let torrents = &self.streams.ground().torrents;
-        self.samples.get_or_try_init(|| Sample::open(&self.config.ffmpeg, &self.config.data_dir, torrents)).await
+        let (torrents, spawner) = (&self.streams.ground().torrents, &self.streams.ground().workshop.tools.spawner);
+        self.samples.get_or_try_init(|| Sample::open(spawner, &self.config.ffmpeg, &self.config.data_dir, torrents)).await
     }
 }
 
@@ -236,9 +236,26 @@ async fn workshop(config: &Resolved, budget: u64, tasks: &Tasks) -> anyhow::Resu
         tasks: tasks.clone(),
         patience: Patience::default(),
     };
+    tasks.spawn("trial", tell_cage(tools.clone()));
     let folder = config.cache_dir.join("segments");
     let segments = SegmentStore::open(&folder, budget).with_context(|| format!("{} cannot be used", folder.display()))?;
     Ok(Workshop::new(tools, segments, config.max_productions))
+}
+
+/// One line in the log about what holds ffmpeg on this machine, and one for each thing that is missing.
+async fn tell_cage(tools: Tools) {
+    match tools.spawner.report().await {
+        Ok(report) => {
+            tracing::info!("cage: {report}");
+            report.missing().into_iter().for_each(|sentence| tracing::warn!("{sentence}"));
+        }
+        Err(error) => tracing::warn!(%error, "the cage around ffmpeg could not be tried"),
+    }
+    if !tools.loopback.knows_its_readers().await {
+        tracing::warn!(
+            "This system does not tell which process a connection belongs to: a film's address is protected by its secret alone."
+        );
+    }
 }
 
 /// Films and segments share one budget: what films have grown by, segments give up.

@@ -3,11 +3,17 @@
 //! Not a part of the API: it has no tokens, no cookies, no names. A path exists as long as its [`Lease`], answers GET and HEAD with
 //! ranges, and gives bytes as the torrent gives them. The lease tells whether the child waits for bytes or the bytes for the child,
 //! which is what a watchdog must know.
+//!
+//! The path stands in the child's arguments, which every user of the machine may read. So the path alone opens nothing: the connection
+//! has to be held by the very process that the lease was given to, where the system can tell ([`owner`]). When that process ends,
+//! nobody is left whom the path would answer.
+
+mod owner;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,9 +28,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::owner::Owner;
 use crate::source::{Cursor, Source, SourceError};
 use crate::tasks::Tasks;
 
@@ -33,6 +40,9 @@ const OPEN_REQUESTS: usize = 4;
 
 /// How long a request waits for an earlier one of the same child to be let go.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a request waits until its lease is given to somebody: a child may ask sooner than its parent knows its number.
+const READER_WAIT: Duration = Duration::from_secs(5);
 
 /// Bytes of one read.
 const READ: usize = 256 * 1024;
@@ -47,7 +57,7 @@ type Body = UnsyncBoxBody<Bytes, SourceError>;
 pub struct Loopback(Arc<Inner>);
 
 struct Inner {
-    address: SocketAddr,
+    address: SocketAddrV4,
     leased: Mutex<HashMap<String, Arc<Leased>>>,
 }
 
@@ -55,20 +65,30 @@ impl Loopback {
     /// Listens on a free port of 127.0.0.1 until the group of tasks ends.
     pub async fn start(tasks: &Tasks) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let inner = Arc::new(Inner { address: listener.local_addr()?, leased: Mutex::default() });
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.local_addr()?.port());
+        let inner = Arc::new(Inner { address, leased: Mutex::default() });
         let tasks = tasks.child("loopback");
         let (connections, serving) = (tasks.clone(), inner.clone());
         tasks.spawn("listener", async move { accept(&listener, &connections, &serving).await });
         Ok(Self(inner))
     }
 
-    /// Opens an address for one child. It is gone when the lease is dropped, and so is every answer that is still being sent.
+    /// Whether this system tells which process holds a connection.
+    pub async fn knows_its_readers(&self) -> bool {
+        let near = self.0.address;
+        let Ok(own) = TcpStream::connect(near).await else { return false };
+        let far = own.local_addr().ok().and_then(v4);
+        far.is_some_and(|far| owner::of(far, near, std::process::id()) == Owner::This)
+    }
+
+    /// Opens an address for one child, which answers once it was [given](Lease::give_to) to it. It is gone when the lease is dropped, and so is every answer that is still being sent.
     pub fn lease(&self, source: Source) -> io::Result<Lease> {
         let mut secret = [0_u8; 24];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
         let secret = data_encoding::BASE64URL_NOPAD.encode(&secret);
         let leased = Arc::new(Leased {
             source,
+            reader: watch::Sender::new(None),
             closed: CancellationToken::new(),
             room: Arc::new(Semaphore::new(OPEN_REQUESTS)),
             gauge: Mutex::new(Gauge { waits: Vec::new(), next: 0, flowed: Instant::now(), served: 0, error: None }),
@@ -89,6 +109,16 @@ impl Lease {
     /// The address to give to the child.
     pub fn url(&self) -> String {
         format!("http://{}/{}/film", self.loopback.address, self.secret)
+    }
+
+    /// Names the process that may read here: this one and no other.
+    pub fn give_to(&self, pid: u32) {
+        self.leased.reader.send_replace(Some(pid));
+    }
+
+    /// The port of that address: the only one that the child has to reach.
+    pub fn port(&self) -> u16 {
+        self.loopback.address.port()
     }
 
     /// Since when the child has been waiting for bytes that the film does not have yet; `None` while it is not waiting.
@@ -127,6 +157,8 @@ impl Drop for Lease {
 
 struct Leased {
     source: Source,
+    /// The process that may read.
+    reader: watch::Sender<Option<u32>>,
     closed: CancellationToken,
     room: Arc<Semaphore>,
     gauge: Mutex<Gauge>,
@@ -142,6 +174,15 @@ struct Gauge {
 }
 
 impl Leased {
+    /// Whether the other end of this connection is held by whom the lease was given to. Where the system does not tell, the secret that
+    /// was known has to do.
+    async fn is_read_by(&self, far: SocketAddrV4, near: SocketAddrV4) -> bool {
+        let mut reader = self.reader.subscribe();
+        let given = tokio::time::timeout(READER_WAIT, reader.wait_for(Option::is_some)).await;
+        let Some(pid) = given.ok().and_then(Result::ok).and_then(|pid| *pid) else { return false };
+        owner::of(far, near, pid) != Owner::Another
+    }
+
     /// Counts a read that has begun, until the guard is dropped.
     fn waiting(self: &Arc<Self>) -> Waiting {
         let mut gauge = lock(&self.gauge);
@@ -179,11 +220,13 @@ async fn accept(listener: &TcpListener, tasks: &Tasks, inner: &Arc<Inner>) {
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, far)) => {
                 let inner = inner.clone();
                 tasks.spawn("connection", async move {
                     let _permit = permit;
-                    serve(stream, inner).await;
+                    if let Some(far) = v4(far) {
+                        serve(stream, far, inner).await;
+                    }
                 });
             }
             Err(error) => {
@@ -195,11 +238,18 @@ async fn accept(listener: &TcpListener, tasks: &Tasks, inner: &Arc<Inner>) {
     }
 }
 
-async fn serve(stream: TcpStream, inner: Arc<Inner>) {
+fn v4(address: SocketAddr) -> Option<SocketAddrV4> {
+    match address {
+        SocketAddr::V4(address) => Some(address),
+        SocketAddr::V6(_) => None,
+    }
+}
+
+async fn serve(stream: TcpStream, far: SocketAddrV4, inner: Arc<Inner>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let inner = inner.clone();
-        async move { Ok::<_, Infallible>(answer(&inner, &request).await) }
+        async move { Ok::<_, Infallible>(answer(&inner, far, &request).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10)).max_buf_size(READ);
@@ -207,12 +257,16 @@ async fn serve(stream: TcpStream, inner: Arc<Inner>) {
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer(inner: &Inner, request: &Request<Incoming>) -> Response<Body> {
+async fn answer(inner: &Inner, far: SocketAddrV4, request: &Request<Incoming>) -> Response<Body> {
     let secret = request.uri().path().strip_prefix('/').and_then(|path| path.strip_suffix("/film"));
     // Looked up by hash, not compared byte by byte: how long it takes tells nothing about other leases.
     let Some(leased) = secret.and_then(|secret| lock(&inner.leased).get(secret).cloned()) else {
         return status(StatusCode::NOT_FOUND);
     };
+    if !leased.is_read_by(far, inner.address).await {
+        tracing::warn!("a process that is not the film's reader knew its address, and was refused");
+        return status(StatusCode::NOT_FOUND);
+    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return status(StatusCode::METHOD_NOT_ALLOWED);
     }
@@ -319,6 +373,7 @@ mod tests {
         let tasks = Tasks::new();
         let loopback = Loopback::start(&tasks).await.expect("listening");
         let lease = loopback.lease(Source::local(file.path()).expect("opened")).expect("leased");
+        lease.give_to(std::process::id());
         (file, tasks, loopback, lease)
     }
 
@@ -360,6 +415,27 @@ mod tests {
             let status = reqwest::get(format!("{base}{path}")).await.expect("an answer").status();
             assert_eq!(status.as_u16(), 404, "{path}");
         }
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn only_the_process_that_it_was_given_to_is_answered() {
+        let (_file, _tasks, loopback, lease) = film(b"secret").await;
+        assert!(loopback.knows_its_readers().await);
+        assert_eq!(reqwest::get(lease.url()).await.expect("an answer").status().as_u16(), 200);
+        lease.give_to(1);
+        assert_eq!(reqwest::get(lease.url()).await.expect("an answer").status().as_u16(), 404);
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_until_the_lease_is_given_to_somebody() {
+        let (_file, _tasks, loopback, lease) = film(b"film").await;
+        let early = loopback.lease(lease.leased.source.clone()).expect("leased");
+        let asking = tokio::spawn(reqwest::get(early.url()));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!asking.is_finished());
+        early.give_to(std::process::id());
+        assert_eq!(asking.await.expect("joined").expect("an answer").status().as_u16(), 200);
     }
 
     #[tokio::test]

@@ -1,13 +1,15 @@
 //! The sample film: made by ffmpeg on first use, seeded by the server itself, so that everything can be tried with nothing of one's own.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use balcony_media::ffmpeg::MAX_ALLOC;
 use balcony_media::magnet::Magnet;
-use tokio::process::Command;
 
+use crate::cage::{EXIT_UNCAGED, Limits, Reach};
+use crate::spawner::Spawner;
 use crate::torrent::{Seed, Torrents};
 
 /// Name of the film's file.
@@ -24,8 +26,8 @@ pub struct Sample {
 
 impl Sample {
     /// Makes the film where it is not there yet, and seeds it on loopback.
-    pub async fn open(ffmpeg: &Path, data_dir: &Path, torrents: &Torrents) -> anyhow::Result<Self> {
-        let film = make(ffmpeg, &data_dir.join("sample")).await?;
+    pub async fn open(spawner: &Spawner, ffmpeg: &Path, data_dir: &Path, torrents: &Torrents) -> anyhow::Result<Self> {
+        let film = make(spawner, ffmpeg, &data_dir.join("sample")).await?;
         let seed = Seed::file(&film).await.context("the sample film cannot be seeded")?;
         torrents.admit(seed.address());
         Ok(Self { seed })
@@ -42,7 +44,7 @@ impl Sample {
     }
 }
 
-async fn make(ffmpeg: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
+async fn make(spawner: &Spawner, ffmpeg: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     let film = folder.join(NAME);
     if film.exists() {
         return Ok(film);
@@ -50,31 +52,34 @@ async fn make(ffmpeg: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     tokio::fs::create_dir_all(folder).await.context("the folder of the sample film cannot be made")?;
     let subtitles = folder.join("sample.srt");
     tokio::fs::write(&subtitles, cues()).await.context("the sample's subtitles cannot be written")?;
-    // Made aside and renamed: a film that is half there is not there.
+    // Made aside and renamed: a film that is half there is not there. Nothing of a stranger is read here, but it is ffmpeg all the same:
+    // it runs in the cage, with this one folder to write to and no network, and ends with the server.
+    let folder = folder.canonicalize().context("the folder of the sample film is gone")?;
     let aside = folder.join("making.mp4");
-    let mut command = Command::new(ffmpeg);
-    command.args(arguments(&subtitles, &aside)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let made = tokio::time::timeout(LONGEST, command.output()).await.context("ffmpeg takes too long to make the sample film")?;
-    let made = made.with_context(|| format!("{} cannot be started; install ffmpeg or name it with --ffmpeg", ffmpeg.display()))?;
+    let arguments = arguments(&subtitles, &aside);
+    let mut child = spawner.spawn(Limits::SAMPLE, &Reach::folder(folder), ffmpeg, &arguments).await.context("no child can be started")?;
+    let made = tokio::time::timeout(LONGEST, child.wait()).await.context("ffmpeg takes too long to make the sample film")??;
+    if made.status.code() == Some(EXIT_UNCAGED) {
+        bail!("{} cannot be started; install ffmpeg or name it with --ffmpeg ({})", ffmpeg.display(), made.stderr);
+    }
     if !made.status.success() {
-        let last = String::from_utf8_lossy(&made.stderr).lines().last().unwrap_or_default().to_owned();
-        bail!("ffmpeg cannot make the sample film: {last}");
+        bail!("ffmpeg cannot make the sample film: {}", made.stderr.lines().last().unwrap_or_default());
     }
     tokio::fs::rename(&aside, &film).await.context("the sample film cannot be put in place")?;
     Ok(film)
 }
 
 /// A moving picture with a running time code, two tones as two languages, and a subtitle.
-fn arguments(subtitles: &Path, to: &Path) -> Vec<std::ffi::OsString> {
+fn arguments(subtitles: &Path, to: &Path) -> Vec<OsString> {
     let picture = format!("testsrc2=size=1280x720:rate=24:duration={SECONDS}");
     let tone = |hertz: u32| format!("sine=frequency={hertz}:beep_factor=4:sample_rate=48000:duration={SECONDS}");
-    let mut all: Vec<std::ffi::OsString> = Vec::new();
-    let mut add = |words: &[&str]| all.extend(words.iter().map(std::ffi::OsString::from));
-    add(&["-hide_banner", "-loglevel", "error", "-nostdin", "-y"]);
+    let mut all: Vec<OsString> = Vec::new();
+    let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
+    add(&["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-max_alloc", MAX_ALLOC]);
     add(&["-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &tone(440), "-f", "lavfi", "-i", &tone(330)]);
-    add(&["-f", "srt", "-i"]);
+    add(&["-protocol_whitelist", "file", "-format_whitelist", "srt", "-f", "srt", "-i"]);
     all.push(subtitles.into());
-    let mut add = |words: &[&str]| all.extend(words.iter().map(std::ffi::OsString::from));
+    let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
     add(&["-map", "0:v", "-map", "1:a", "-map", "2:a", "-map", "3:s"]);
     add(&["-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p", "-g", "96", "-bf", "2"]);
     add(&["-c:a", "aac", "-b:a", "96k", "-ac", "2", "-c:s", "mov_text"]);

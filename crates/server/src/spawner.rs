@@ -5,7 +5,7 @@
 //! said on standard error is kept, bounded, for the log.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,16 +20,19 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::ChildStdout;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::cage::Limits;
+use crate::cage::{self, Limits, Reach, Report};
 
 /// Bytes of standard error that are kept of a child.
 const TAIL: usize = 4096;
 
 /// How long the end of standard error is waited for once a child has ended (a grandchild may hold it open).
 const TAIL_WAIT: Duration = Duration::from_millis(500);
+
+/// A trial of the cage takes a hundredth of a second.
+const TRIAL_WAIT: Duration = Duration::from_secs(20);
 
 /// Environment that a child gets, of what the server has: nothing that could be a secret.
 const ENVIRONMENT: [&str; 8] = [
@@ -48,6 +51,7 @@ const ENVIRONMENT: [&str; 8] = [
 pub struct Spawner {
     orders: mpsc::Sender<Order>,
     exe: Arc<Path>,
+    report: Arc<OnceCell<Report>>,
 }
 
 struct Order {
@@ -68,21 +72,44 @@ impl Spawner {
                 drop(order.reply.send(spawned));
             }
         })?;
-        Ok(Self { orders, exe: exe.into() })
+        Ok(Self { orders, exe: exe.into(), report: Arc::default() })
     }
 
-    /// Starts `program` in the cage, with standard output and standard error on pipes and nothing to read.
-    pub async fn spawn(&self, limits: Limits, program: &Path, args: &[String]) -> io::Result<Child> {
+    /// Starts `program` in the cage, with standard output and standard error on pipes and nothing to read. Beyond itself and its
+    /// libraries it has what `reach` says.
+    ///
+    /// # Errors
+    /// When no process can be started. A program that cannot is an end of the child ([`cage::EXIT_UNCAGED`]).
+    pub async fn spawn(&self, limits: Limits, reach: &Reach, program: &Path, args: &[impl AsRef<OsStr>]) -> io::Result<Child> {
+        let args = args.iter().map(|word| word.as_ref().to_owned()).collect();
+        self.start_with(cage::command_line(std::process::id(), limits, reach, program.as_os_str().to_owned(), args)).await
+    }
+
+    /// What of the cage holds on this machine: tried once, by a child of its own.
+    ///
+    /// # Errors
+    /// When the trial could not be made.
+    pub async fn report(&self) -> io::Result<Report> {
+        self.report.get_or_try_init(|| self.trial()).await.copied()
+    }
+
+    async fn trial(&self) -> io::Result<Report> {
+        let mut child = self.start_with(cage::trial_command_line(std::process::id())).await?;
+        let pipe = child.take_stdout().ok_or_else(|| io::Error::other("no pipe"))?;
+        let mut line = String::new();
+        tokio::time::timeout(TRIAL_WAIT, pipe.take(200).read_to_string(&mut line)).await??;
+        Report::read(&line).ok_or_else(|| io::Error::other(format!("the trial said nothing; {}", child.stderr())))
+    }
+
+    async fn start_with(&self, words: Vec<OsString>) -> io::Result<Child> {
         let (reply, answer) = oneshot::channel();
-        let order = Order { command: self.command(limits, program, args), runtime: Handle::current(), reply };
+        let order = Order { command: self.command(words), runtime: Handle::current(), reply };
         self.orders.send(order).map_err(|_| io::Error::other("the thread that starts children has ended"))?;
         let child = answer.await.map_err(|_| io::Error::other("the thread that starts children has ended"))??;
         Child::new(child, self.clone())
     }
 
-    fn command(&self, limits: Limits, program: &Path, args: &[String]) -> std::process::Command {
-        let args = args.iter().map(OsString::from).collect();
-        let words = limits.command_line(std::process::id(), program.as_os_str().to_owned(), args);
+    fn command(&self, words: Vec<OsString>) -> std::process::Command {
         let mut builder = FfmpegCommand::from(std::process::Command::new(&*self.exe));
         builder.create_no_window().args(words);
         let mut command = std::process::Command::from(builder);

@@ -18,6 +18,8 @@ use balcony_server::source::Source;
 use balcony_server::spawner::Spawner;
 use balcony_server::tasks::Tasks;
 use bytes::Bytes;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -107,6 +109,18 @@ struct Collected {
 
 /// Takes segments from `from` until `count` are whole or the run ends, and checks the order of what is handed on.
 async fn collect(tools: &Tools, film: &FilmInput, target: &Target, from: u32, count: usize) -> Result<Collected, RunError> {
+    collect_with(tools, film, target, from, count, |_| {}).await
+}
+
+/// The same; `on_chunk` hears the segment of each chunk.
+async fn collect_with(
+    tools: &Tools,
+    film: &FilmInput,
+    target: &Target,
+    from: u32,
+    count: usize,
+    mut on_chunk: impl FnMut(u32),
+) -> Result<Collected, RunError> {
     let mut run = EncodeRun::start(tools, film.clone(), target.clone(), from);
     let (mut collected, mut open, mut next) = (Collected::default(), Vec::new(), from);
     while collected.segments.len() < count {
@@ -120,6 +134,7 @@ async fn collect(tools: &Tools, film: &FilmInput, target: &Target, from: u32, co
                 assert_eq!((segment, first), (next, open.is_empty()));
                 assert_eq!(bytes.get(4..8), Some(if first { &b"styp"[..] } else { b"moof" }));
                 open.extend_from_slice(&bytes);
+                on_chunk(segment);
             }
             Made::SegmentDone { segment } => {
                 assert!(segment == next && !open.is_empty());
@@ -372,7 +387,7 @@ async fn segments_past_the_true_end_are_empty() {
     }
 }
 
-/// An executable in the place of ffmpeg.
+/// An executable in the place of ffmpeg. It lives in the cage: it may become another program, but start none, and write nothing.
 fn stub(folder: &Path, script: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = folder.join("stub-ffmpeg");
@@ -392,22 +407,67 @@ async fn with_stub(folder: &Path, script: &str, patience: Patience) -> Result<Co
     collect(&tools, &input(&path, 0, true), &target, 0, usize::MAX).await
 }
 
-#[tokio::test]
+/// Says nothing for long; the stub's path stays among its arguments.
+const HANG: &str = "exec /usr/bin/python3 -c 'import time; time.sleep(1000)' \"$0\"";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_child_that_hangs_is_given_up_after_three() {
     let folder = tempfile::tempdir().expect("a folder");
     let began = Instant::now();
-    let script = format!("mkdir {}/started-$$; sleep 1000", folder.path().display());
-    assert!(matches!(with_stub(folder.path(), &script, SHORT).await, Err(RunError::Hung)));
+    let seen = Watch::over(folder.path());
+    assert!(matches!(with_stub(folder.path(), HANG, SHORT).await, Err(RunError::Hung)));
     assert!(began.elapsed() < Duration::from_secs(500), "the stub sleeps longer than that");
-    let started: Vec<u32> = started(folder.path());
+    let started = seen.end();
     assert_eq!(started.len(), 3);
     assert!(started.iter().all(|pid| gone(*pid)));
 }
 
-/// The stubs leave a folder with their process number: they may write no file.
-fn started(folder: &Path) -> Vec<u32> {
-    let names = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
-    names.filter_map(|name| name.strip_prefix("started-")?.parse().ok()).collect()
+/// Sees every process that was started in the place of ffmpeg, by the folder in its arguments.
+struct Watch {
+    stop: std::sync::mpsc::Sender<()>,
+    looking: std::thread::JoinHandle<std::collections::BTreeSet<u32>>,
+}
+
+impl Watch {
+    fn over(folder: &Path) -> Self {
+        let (stop, stopped) = std::sync::mpsc::channel();
+        let folder = folder.to_owned();
+        let looking = std::thread::spawn(move || {
+            let mut seen = std::collections::BTreeSet::new();
+            while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(Duration::from_millis(10)) {
+                seen.extend(stubs(&folder));
+            }
+            seen
+        });
+        Self { stop, looking }
+    }
+
+    fn end(self) -> Vec<u32> {
+        drop(self.stop);
+        self.looking.join().expect("joined").into_iter().collect()
+    }
+}
+
+/// Processes that are being started or hang in the place of ffmpeg: they have the stub's path among their arguments.
+fn stubs(folder: &Path) -> Vec<u32> {
+    let path = folder.join("stub-ffmpeg").into_os_string().into_string().expect("text");
+    let numbers = std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    numbers
+        .filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&path)))
+        .collect()
+}
+
+/// Children of this very process that are `program` by now. Other tests run in processes of their own.
+fn children_of_this(program: &Path) -> Vec<u32> {
+    let numbers = std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let name = program.file_name().expect("a name").to_owned();
+    let own = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        let line = std::fs::read_link(format!("/proc/{pid}/exe"));
+        parent == Some(std::process::id()) && line.is_ok_and(|exe| exe.file_name() == Some(&name))
+    };
+    numbers.filter(own).collect()
 }
 
 fn gone(pid: u32) -> bool {
@@ -432,7 +492,8 @@ async fn a_child_that_dies_is_quoted() {
 
 #[tokio::test]
 async fn rubbish_is_not_believed() {
-    for script in ["yes", "head -c 100000 /dev/zero", "printf '\\000\\000\\000\\020ftypisomaaaa\\000\\000\\000\\020moovxxxxyyyy'"] {
+    for script in ["exec yes", "exec head -c 100000 /dev/zero", "printf '\\000\\000\\000\\020ftypisomaaaa\\000\\000\\000\\020moovxxxxyyyy'"]
+    {
         let folder = tempfile::tempdir().expect("a folder");
         assert!(matches!(with_stub(folder.path(), script, Patience::default()).await, Err(RunError::Rubbish(_))), "{script}");
     }
@@ -442,13 +503,22 @@ async fn rubbish_is_not_believed() {
 async fn a_child_that_dies_in_the_middle_is_started_again_where_it_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let real = program("FFMPEG_BIN", "ffmpeg");
-    let (once, twice, real) = (folder.path().join("once"), folder.path().join("twice"), real.display());
-    // The first child writes a part and ends with an error; the second is the real one.
-    let first = format!("{real} \"$@\" | head -c 60000; exit 1");
-    let script = format!("if mkdir {} 2>/dev/null; then {first}; fi; mkdir {}; exec {real} \"$@\"", once.display(), twice.display());
-    let made = with_stub(folder.path(), &script, Patience::default()).await.expect("made in the end");
+    let path = film(folder.path(), "film.mp4", 8);
+    // The first child makes the film as slowly as it plays, and is killed in the middle of the second segment.
+    let tools = tools(stub(folder.path(), &format!("exec {} -re \"$@\"", real.display()))).await;
+    let target = pictures([0, 48, 96, 144, 192].map(|frame| frame * 1001).to_vec(), 24_000);
+    let mut killed = None;
+    let film = input(&path, 0, true);
+    let made = collect_with(&tools, &film, &target, 0, usize::MAX, |segment| {
+        if segment == 1 && killed.is_none() {
+            stub(folder.path(), &format!("exec {} \"$@\"", real.display()));
+            killed = children_of_this(&real).first().copied();
+            kill(Pid::from_raw(killed.expect("a child") as i32), Signal::SIGKILL).expect("killed");
+        }
+    });
+    let made = made.await.expect("made in the end");
     assert!(made.ended && made.segments.len() == 4, "{} segments", made.segments.len());
-    assert!(twice.exists() && made.again == 1, "the second child took a segment up again: {}", made.again);
+    assert!(killed.is_some() && made.again == 1, "the second child took a segment up again: {}", made.again);
     let segments: Vec<&Bytes> = made.segments.iter().map(|(_, bytes)| bytes).collect();
     let packets = packets(&made.init, &segments);
     assert_eq!(packets.len(), source_times(&folder.path().join("film.mp4"), "v:0").len());
@@ -461,13 +531,13 @@ async fn a_child_that_dies_in_the_middle_is_started_again_where_it_was() {
 async fn dropping_a_run_ends_its_child() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = film(folder.path(), "film.mp4", 2);
-    let tools = tools(stub(folder.path(), &format!("mkdir {}/started-$$; sleep 1000", folder.path().display()))).await;
+    let tools = tools(stub(folder.path(), HANG)).await;
     let mut run = EncodeRun::start(&tools, input(&path, 0, true), pictures(vec![0, 48_048], 24_000), 0);
     let waited = Instant::now();
-    while started(folder.path()).is_empty() && waited.elapsed() < Duration::from_secs(20) {
+    while stubs(folder.path()).is_empty() && waited.elapsed() < Duration::from_secs(20) {
         assert!(tokio::time::timeout(Duration::from_millis(100), run.next()).await.is_err(), "nothing is made");
     }
-    let pids = started(folder.path());
+    let pids = stubs(folder.path());
     assert!(pids.len() == 1 && Path::new(&format!("/proc/{}", pids[0])).exists());
     drop(run);
     // Lets the runtime drop the aborted task before this thread looks without a pause.
@@ -481,11 +551,11 @@ async fn a_probe_is_bounded_in_time_and_in_words() {
     let path = film(folder.path(), "film.mp4", 2);
     let source = Source::local(&path).expect("opened");
     let mut tools = real_tools().await;
-    tools.ffprobe = stub(folder.path(), "sleep 1000");
+    tools.ffprobe = stub(folder.path(), HANG);
     let began = Instant::now();
     assert!(matches!(probe(&tools, source.clone(), Duration::from_millis(300)).await, Err(ProbeError::Late)));
     assert!(began.elapsed() < Duration::from_secs(500), "the stub sleeps longer than that");
-    tools.ffprobe = stub(folder.path(), "yes");
+    tools.ffprobe = stub(folder.path(), "exec yes");
     assert!(matches!(probe(&tools, source.clone(), LONG).await, Err(ProbeError::Unreadable)));
     tools.ffprobe = program("FFPROBE_BIN", "ffprobe");
     // A playlist that calls itself a film would make ffmpeg fetch what it names.

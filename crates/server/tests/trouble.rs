@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use liar::{Liar, many_files, one_file, sha1};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reqwest::Method;
 use serde_json::{Value, json};
 use server::{Answer, TestServer, lives};
@@ -518,41 +520,45 @@ async fn comes_in_the_end(server: &TestServer, url: &str) {
     panic!("{url} never came whole\n{}", server.said());
 }
 
-/// A program that behaves as its `mode` file says, in place of ffmpeg or ffprobe.
-struct Stub(PathBuf);
+/// A program that behaves as it was told last, in place of ffmpeg or ffprobe. It lives in the cage as they do: it may become another
+/// program, but it can start none.
+struct Stub {
+    path: PathBuf,
+    program: String,
+}
 
 impl Stub {
     fn new(films: &Films, program: &str, mode: &str) -> Self {
-        let path = films.path(&format!("{program}-{mode}"));
-        let script = format!(
-            r#"#!/bin/sh
-case "$(cat "$0.mode")" in
-  real) exec {program} "$@" ;;
-  hang) exec sleep 1000 ;;
-  hang-below) sleep 1000 & wait ;;
-  die) echo "something is wrong with $*" >&2; exit 3 ;;
-  killed) kill -SEGV $$ ;;
-  rubbish) head -c 300000 /dev/urandom; exit 0 ;;
-  flood) exec cat /dev/urandom ;;
-  nothing) exit 0 ;;
-  middle) {program} "$@" | head -c 700000; exit 1 ;;
-  once) sleep 4; exit 1 ;;
-esac
-"#
-        );
-        std::fs::write(&path, script).expect("written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("made a program");
-        let stub = Self(path);
+        let stub = Self { path: films.path(&format!("{program}-{mode}")), program: program.to_owned() };
         stub.set(mode);
         stub
     }
 
+    /// From its next start on.
     fn set(&self, mode: &str) {
-        std::fs::write(format!("{}.mode", self.0.display()), mode).expect("written");
+        let program = &self.program;
+        let script = match mode {
+            "real" => format!("exec {program} \"$@\""),
+            "hang" => "exec sleep 1000".to_owned(),
+            "deaf" => "trap '' TERM INT HUP; exec sleep 1000".to_owned(),
+            "die" => "echo \"something is wrong with $*\" >&2; exit 3".to_owned(),
+            "killed" => "kill -SEGV $$".to_owned(),
+            "rubbish" => "exec head -c 300000 /dev/urandom".to_owned(),
+            "flood" => "exec cat /dev/urandom".to_owned(),
+            "nothing" => "exit 0".to_owned(),
+            // As slowly as it plays, so that somebody can end it in the middle.
+            "middle" => format!("exec {program} -re \"$@\""),
+            "once" => "exec /usr/bin/python3 -c 'import sys, time; time.sleep(4); sys.exit(1)'".to_owned(),
+            other => panic!("no mode {other}"),
+        };
+        let aside = self.path.with_extension("aside");
+        std::fs::write(&aside, format!("#!/bin/sh\n{script}\n")).expect("written");
+        std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o755)).expect("made a program");
+        std::fs::rename(&aside, &self.path).expect("in place");
     }
 
     fn path(&self) -> &str {
-        self.0.to_str().expect("text")
+        self.path.to_str().expect("text")
     }
 }
 
@@ -563,7 +569,7 @@ async fn an_ffmpeg_that_misbehaves_ends_the_conversion_and_nothing_else() {
     let mut trials = JoinSet::new();
     for (mode, fails) in [
         ("hang", true),
-        ("hang-below", true),
+        ("deaf", true),
         ("die", true),
         ("killed", true),
         ("rubbish", true),
@@ -583,12 +589,15 @@ async fn an_ffmpeg_that_misbehaves_ends_the_conversion_and_nothing_else() {
                 fails_with(&server, &id, "conversion_failed", mode).await;
             } else {
                 // The first one dies; the next ones do what they should.
-                if mode == "once" {
-                    eventually("the first one runs", || !server.children().is_empty()).await;
-                    stub.set("real");
+                eventually("the first one runs", || !server.children().is_empty()).await;
+                stub.set("real");
+                if mode == "middle" {
+                    tokio::time::sleep(Duration::from_secs(4)).await;
+                    for (pid, _) in server.children() {
+                        kill(Pid::from_raw(pid as i32), Signal::SIGKILL).ok();
+                    }
                 }
                 let ready = server.until_ready(&id).await;
-                stub.set("real");
                 for n in 0..segments(&server, &ready, "v0").await {
                     comes_in_the_end(&server, &beside(&ready, &format!("v0/{n}.m4s"))).await;
                 }
@@ -637,7 +646,7 @@ async fn an_ffprobe_that_misbehaves_ends_the_stream() {
     let mut trials = JoinSet::new();
     for (mode, code) in [
         ("hang", "conversion_failed"),
-        ("hang-below", "conversion_failed"),
+        ("deaf", "conversion_failed"),
         ("die", "not_playable"),
         ("killed", "not_playable"),
         ("rubbish", "not_playable"),
@@ -1201,12 +1210,12 @@ async fn sigterm_ends_everything_in_order_and_streams_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_with_a_deaf_ffmpeg_leaves_no_orphan() {
     let films = Films::new();
-    let stub = Stub::new(&films, "ffmpeg", "hang-below");
+    let stub = Stub::new(&films, "ffmpeg", "deaf");
     let mut server = TestServer::with(&["--ffmpeg", stub.path()], &[]).await;
     let swarm = Swarm::seed(films.mp4("film.mp4", 20), quick()).await;
     let id = id(&server.start(&swarm.link(), json!({ "quality": "360p" })).await);
     server.until(&id, LONG, "converting", |status| status["phase"] == "converting").await;
-    eventually("the stub and its child run", || server.children().len() >= 2).await;
+    eventually("the stub runs", || server.children().iter().any(|(_, line)| line.contains("sleep 1000"))).await;
     let children = server.children();
     assert_eq!(server.end().expect("it ran").code(), Some(0), "{}", server.said());
     eventually("no child survives", || !children.iter().any(|(pid, _)| lives(*pid))).await;

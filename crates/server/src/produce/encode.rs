@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::assemble::{Assembler, Endless, Grid, Made, Sample};
-use crate::cage::Limits;
+use crate::cage::{Limits, Reach};
 use crate::loopback::{Lease, Loopback};
 use crate::source::{Source, SourceError};
 use crate::spawner::{Child, Spawner};
@@ -291,7 +291,8 @@ impl Run {
     async fn go(&mut self, go: &mut Assembler, from: u32) -> Result<Went, RunError> {
         let lease = self.tools.loopback.lease(self.film.source.clone())?;
         let args = self.args(&lease, from);
-        let mut child = self.tools.spawner.spawn(Limits::ENCODE, &self.tools.ffmpeg, &args).await?;
+        let mut child = self.tools.spawner.spawn(Limits::ENCODE, &Reach::port(lease.port()), &self.tools.ffmpeg, &args).await?;
+        child.id().into_iter().for_each(|pid| lease.give_to(pid));
         let mut pipe = child.take_stdout().ok_or_else(|| io::Error::other("no pipe"))?;
         let mut reader = Reader::new();
         let mut track = None;
@@ -535,6 +536,7 @@ mod tests {
         let tasks = Tasks::new();
         let loopback = Loopback::start(&tasks).await.expect("listening");
         let lease = loopback.lease(Source::local(file.path()).expect("opened")).expect("leased");
+        lease.give_to(std::process::id());
         (file, tasks, lease)
     }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 
 use super::encode::{Tools, until_hung};
-use crate::cage::{EXIT_UNCAGED, Limits};
+use crate::cage::{EXIT_UNCAGED, Limits, Reach};
 use crate::source::{Source, SourceError};
 use crate::spawner::Child;
 
@@ -76,7 +76,8 @@ impl ProbeError {
 pub async fn probe(tools: &Tools, source: Source, deadline: Duration) -> Result<Probed, ProbeError> {
     let lease = tools.loopback.lease(source)?;
     let args = ProbeJob { url: lease.url() }.args();
-    let mut child = tools.spawner.spawn(Limits::PROBE, &tools.ffprobe, &args).await?;
+    let mut child = tools.spawner.spawn(Limits::PROBE, &Reach::port(lease.port()), &tools.ffprobe, &args).await?;
+    child.id().into_iter().for_each(|pid| lease.give_to(pid));
     let told = tokio::select! {
         told = tokio::time::timeout(deadline, listen(&mut child)) => told.unwrap_or(Err(ProbeError::Late)),
         () = until_hung(&lease, tools.patience) => Err(ProbeError::Late),
