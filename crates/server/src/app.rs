@@ -37,6 +37,7 @@ use crate::stream::state::State;
 use crate::stream::{Ground, Options, Streams};
 use crate::tasks::Tasks;
 use crate::torrent::{TorrentConfig, Torrents};
+use crate::trust::pairing::Pairings;
 use crate::trust::token::{admin_token, admin_token_file};
 use crate::trust::{DeviceId, Devices, StreamId, TicketKeys, Tls, Token};
 
@@ -71,6 +72,8 @@ pub struct App {
     pub samples: Arc<OnceCell<Sample>>,
     /// How often and how much at once.
     pub limits: Arc<Limits>,
+    /// The pairing offers.
+    pub pairings: Arc<Pairings>,
     /// What handshakes are answered with.
     pub tls: Arc<Tls>,
     /// Where the house reaches this machine, best for a phone first.
@@ -167,6 +170,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
         streams,
         samples: Arc::default(),
         limits,
+        pairings: Arc::default(),
         tls: presence.tls.clone(),
         addresses: presence.addresses.clone(),
         ports,

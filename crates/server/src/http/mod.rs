@@ -23,6 +23,7 @@ pub mod host;
 pub mod listener;
 pub mod media;
 pub mod pages;
+pub mod pairing;
 pub mod people;
 pub mod problem;
 pub mod rate;
@@ -71,6 +72,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(events::routes())
         .merge(torrents::routes())
         .merge(sample::routes())
+        .merge(pairing::routes())
         .merge(settings::routes())
         .merge(devices::routes())
         .merge(people::routes())
