@@ -17,6 +17,7 @@ pub mod pair;
 pub mod presence;
 pub mod produce;
 pub mod qr;
+pub mod reset_ca;
 pub mod sample;
 pub mod segments;
 pub mod settings;

@@ -185,3 +185,28 @@ async fn a_smaller_cache_is_felt_by_the_next_film() {
     let over = server.until(id, 60, "refused", |status| status["status"] == "error" || status["status"] == "ready").await;
     assert_eq!(over["error"]["code"], "no_space", "{over:#}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_authority_comes_only_when_that_is_said_twice() {
+    let mut server = TestServer::open().await;
+    let certificate = server.data_dir().join("ca.pem");
+    let old = std::fs::read(&certificate).expect("an authority");
+    let data_dir = server.data_dir();
+    let reset = |words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_balcony-server"));
+        let done = command.args(["reset-ca", "--data-dir"]).arg(&data_dir).args(words).output().expect("it runs");
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (code, said) = reset(&["--yes"]);
+    assert!(code == Some(1) && said.contains(&format!("pid {}", server.pid())), "{code:?} {said}");
+    server.end();
+    let (code, said) = reset(&[]);
+    assert!(code == Some(1) && said.contains("reset-ca --yes"), "{code:?} {said}");
+    assert_eq!(std::fs::read(&certificate).expect("kept"), old);
+    let (code, said) = reset(&["--yes"]);
+    assert!(code == Some(0) && said.contains("trust anew"), "{code:?} {said}");
+    assert!(!certificate.exists());
+    server.restart().await;
+    assert_ne!(std::fs::read(&certificate).expect("a new one"), old);
+    assert_eq!(server.call(Method::GET, "/api/streams", None).await.status, 200);
+}

@@ -611,7 +611,7 @@ mod tests {
                 "There is no flag \"--wat\".",
                 "There is no setting for the environment variable \"BALCONY_FOO\".",
                 "There is no setting \"sound\" (in config.toml).",
-                "There is no command \"dance\"; there are serve, pair, sample, openapi.",
+                "There is no command \"dance\"; there are serve, pair, sample, reset-ca, openapi.",
                 "--http-port wants a number from 0 to 65535, not \"70000\".",
                 "--bind wants an IP address, not \"lan\".",
                 "--reserve-bytes wants a size such as 500MB, 20GiB or a number of bytes, not \"5 PB\".",

@@ -32,7 +32,7 @@ pub const ENVIRONMENT_PREFIX: &str = "BALCONY_";
 )]
 #[allow(missing_docs)]
 pub struct Typed {
-    /// What to do: serve (the default), pair, sample, openapi
+    /// What to do: serve (the default), pair, sample, reset-ca, openapi
     #[arg(value_name = "COMMAND")]
     pub command: Option<String>,
 
@@ -140,7 +140,7 @@ pub struct Typed {
     #[arg(long, value_name = "NAME")]
     pub person: Option<String>,
     /// With reset-ca: yes, do it
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide = true)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
     pub yes: Option<String>,
 }
 
@@ -237,7 +237,7 @@ fn take_away(arguments: &mut Vec<OsString>, culprit: Option<&str>) -> bool {
 }
 
 /// The commands that can be typed.
-pub const COMMANDS: &[&str] = &["serve", "pair", "sample", "openapi"];
+pub const COMMANDS: &[&str] = &["serve", "pair", "sample", "reset-ca", "openapi"];
 
 /// The flags that say how one command works. They are no settings: neither file nor environment knows them.
 pub const COMMAND_FLAGS: &[(&str, &str)] = &[("admin", "pair"), ("person", "pair"), ("yes", "reset-ca")];

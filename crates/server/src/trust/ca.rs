@@ -154,6 +154,12 @@ impl Authority {
         }
     }
 
+    /// Whether a data folder has an authority, or what is left of one.
+    pub fn is_in(data_dir: &Path) -> bool {
+        let (pem_file, key_file) = files(data_dir);
+        pem_file.exists() || key_file.exists()
+    }
+
     /// Deletes the authority of a data folder; the next start makes a new one, which every phone has to trust anew.
     ///
     /// # Errors
