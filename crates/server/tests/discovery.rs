@@ -348,8 +348,9 @@ fn two_machines_of_one_name_are_both_found_at_their_own_addresses() {
     let own = "annas-studio-id4443.local.";
     let is_it = |event: &Value| event["port"] == 4443 && event["host"] == own && texts(&event["addresses"]) == ["192.168.77.2"];
     ears.hear("the second", is_it);
+    // It learns one after the other that its instance and its host are taken, and is silent in between.
+    ears.until("it answers to its own name", |ears| ears.resolve(own) == ["192.168.77.2"]);
     assert_eq!(ears.resolve("annas-studio.local."), ["192.168.77.1", "fd77::1"]);
-    assert_eq!(ears.resolve(own), ["192.168.77.2"]);
     let is_gone = |event: &Value| event["event"] == "gone" && event["instance"] == STUDIO;
     assert!(ears.within(Duration::from_secs(3), is_gone).is_none(), "the first is still there");
     second.end();
@@ -380,4 +381,75 @@ sys.stdin.read()";
     cable.in_the_house("ip addr add 192.168.77.8/24 dev lan0");
     ears.hear("the server", |event| is_found(event, STUDIO));
     announcer.end();
+}
+
+/// The program itself, in the house, in folders of its own.
+struct Server {
+    process: Ending,
+    folder: tempfile::TempDir,
+    https: u16,
+}
+
+impl Server {
+    fn start(cable: &Cable, flags: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("balcony-test-").tempdir().expect("a folder");
+        let mut command = inside(&cable.house);
+        command.arg(env!("CARGO_BIN_EXE_balcony-server")).args([
+            "serve",
+            "--name",
+            "Anna's Studio",
+            "--http-port",
+            "0",
+            "--https-port",
+            "0",
+        ]);
+        command.args(["--reserve-bytes", "0", "--no-dht", "--no-trackers"]).args(flags);
+        for kind in ["config", "data", "cache"] {
+            command.arg(format!("--{kind}-dir")).arg(folder.path().join(kind));
+        }
+        let stderr = std::fs::File::create(folder.path().join("stderr")).expect("a file");
+        let mut process = Ending(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().expect("it starts"));
+        let mut line = String::new();
+        BufReader::new(process.0.stdout.take().expect("its stdout")).read_line(&mut line).expect("a line");
+        let https = line.trim().rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let said = || std::fs::read_to_string(folder.path().join("stderr")).unwrap_or_default();
+        let https = https.unwrap_or_else(|| panic!("it does not listen: {line:?}\n{}", said()));
+        Self { process, folder, https }
+    }
+
+    fn admin_token(&self) -> String {
+        let run: Value = serde_json::from_slice(&std::fs::read(self.folder.path().join("data/run.json")).expect("run.json")).expect("JSON");
+        let token = std::fs::read_to_string(run["adminTokenFile"].as_str().expect("a path")).expect("the token");
+        token.trim().to_owned()
+    }
+}
+
+#[test]
+fn the_program_announces_itself_and_takes_it_back_at_its_end() {
+    let Some(cable) = Cable::lay() else { return };
+    let mut ears = Ears::open(&cable);
+    let mut server = Server::start(&cable, &[]);
+    let token = server.admin_token();
+    let found = ears.hear("the server", |event| is_found(event, STUDIO));
+    assert_eq!((&found["host"], &found["port"]), (&json!("annas-studio.local."), &json!(server.https)));
+    let keys: Vec<_> = texts(&found["txt"]).iter().map(|text| text.split_once('=').expect("a value").0.to_owned()).collect();
+    assert_eq!(keys, ["txtvers", "id", "name", "ver", "api", "path", "https", "http", "fp"]);
+    assert_eq!(texts(&found["txt"])[6], format!("https={}", server.https));
+    assert_eq!(ears.resolve("annas-studio.local."), ["192.168.77.1", "fd77::1"]);
+
+    kill(server.process.pid(), Signal::SIGTERM).expect("told");
+    ears.hear("that it is gone", |event| event["event"] == "gone" && event["instance"] == STUDIO);
+    assert!(server.process.0.wait().expect("its end").success());
+    assert!(token.len() > 20 && !json!(ears.log).to_string().contains(&token), "a token was announced");
+}
+
+#[test]
+fn a_program_that_shall_not_announce_itself_does_not() {
+    let Some(cable) = Cable::lay() else { return };
+    let mut ears = Ears::open(&cable);
+    let silent = Server::start(&cable, &["--no-mdns"]);
+    let bound = Server::start(&cable, &["--bind", "127.0.0.1"]);
+    assert!(ears.within(Duration::from_secs(5), |event| event["instance"].is_string()).is_none(), "{:#?}", ears.log);
+    assert!(ears.resolve("annas-studio.local.").is_empty());
+    drop((silent, bound));
 }
