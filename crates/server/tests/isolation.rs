@@ -198,7 +198,7 @@ async fn what_one_person_streams_exists_for_their_devices_and_the_owner_and_for_
     // Both devices of hers see it, each by an address of its own, and so does the owner.
     let mut addresses = Vec::new();
     for device in [anna, tablet, &owner(&server)] {
-        assert_eq!(device.streams(&server).await, [id.clone()]);
+        assert_eq!(device.streams(&server).await, std::slice::from_ref(&id));
         let view = device.get(&server, &format!("/api/stream/status/{id}")).await;
         assert_eq!(string(&view, "status"), "ready");
         assert_eq!(plays(&server, string(&view, "streamUrl")).await, 2);
@@ -235,7 +235,7 @@ async fn what_one_person_streams_exists_for_their_devices_and_the_owner_and_for_
     // What he may stop and move is his own.
     assert_eq!(bert.ask(&server, Method::DELETE, &format!("/api/stream/{id}"), None).await.status, 404);
     assert_eq!(anna.get(&server, &format!("/api/stream/status/{id}")).await["position"], 0.0);
-    assert_eq!(anna.streams(&server).await, [id.clone()]);
+    assert_eq!(anna.streams(&server).await, std::slice::from_ref(&id));
 
     server.restart().await;
     let heard = heard.await.expect("heard to the end");
