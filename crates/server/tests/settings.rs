@@ -210,3 +210,19 @@ async fn another_authority_comes_only_when_that_is_said_twice() {
     assert_ne!(std::fs::read(&certificate).expect("a new one"), old);
     assert_eq!(server.call(Method::GET, "/api/streams", None).await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_neither_sees_nor_changes_them() {
+    let server = server(&[], &[], FILE).await;
+    let offer = server.call(Method::POST, "/api/pairings", Some(json!({}))).await;
+    assert_eq!(offer.status, 201, "{}", offer.text());
+    let body = json!({ "code": offer.json()["code"], "deviceName": "Phone", "platform": "test" });
+    let paired = server.call(Method::POST, "/api/pair", Some(body)).await;
+    assert_eq!(paired.status, 201, "{}", paired.text());
+    let token = paired.json()["token"].as_str().expect("a token").to_owned();
+    for method in [Method::GET, Method::PATCH] {
+        let request = server.client().request(method, server.here("/api/settings")).bearer_auth(&token);
+        refused(&server::answer(request.json(&json!({ "name": "x" }))).await, 403, "forbidden");
+    }
+    assert_eq!((text(&server).as_str(), name(&server).await.as_str()), (FILE, "Den"));
+}
