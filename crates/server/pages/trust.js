@@ -47,6 +47,7 @@
   function stop(told, ours) {
     over = true;
     clearTimeout(next);
+    for (const link of [...document.links]) link.removeAttribute("href");
     if (!scanned) byId("told").textContent = "What this page says";
     byId("scanned").textContent = groups(told);
     byId("answering").textContent = groups(ours);
