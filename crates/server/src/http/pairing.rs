@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::Caller;
+use super::auth::Admin;
 use super::listener::Peer;
 use super::problem::{Code, Json, Path, Problem, ProblemBody};
 use crate::app::App;
@@ -137,8 +137,7 @@ pub struct ServerView {
 /// Opens an offer for one device. It takes the place of the one that is open.
 #[utoipa::path(post, path = "/api/pairings", tag = "pairing", request_body = OpenRequest,
     responses((status = 201, body = OfferView)))]
-async fn open(State(app): State<App>, caller: Caller, request: Request) -> Result<Response, Problem> {
-    caller.require_admin()?;
+async fn open(State(app): State<App>, _: Admin, request: Request) -> Result<Response, Problem> {
     let terms = terms(&wishes(request).await?)?;
     let offer = app.pairings.open(Instant::now(), terms);
     tracing::info!(offer = %offer.id, "a pairing offer was opened");
@@ -159,8 +158,7 @@ async fn open(State(app): State<App>, caller: Caller, request: Request) -> Resul
 /// How an offer stands, and which device came in by it.
 #[utoipa::path(get, path = "/api/pairings/{offerId}", tag = "pairing", params(("offerId" = String, Path)),
     responses((status = 200, body = StandingView)))]
-async fn look(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<StandingView>, Problem> {
-    caller.require_admin()?;
+async fn look(State(app): State<App>, Admin(caller): Admin, Path(id): Path<String>) -> Result<Json<StandingView>, Problem> {
     let id = OfferId::parse(&id).ok_or_else(no_such_offer)?;
     let standing = app.pairings.standing(Instant::now(), &id).ok_or_else(no_such_offer)?;
     let address = (standing.fate == Fate::Open).then(|| reached_at(&app).to_string());
@@ -172,8 +170,7 @@ async fn look(State(app): State<App>, caller: Caller, Path(id): Path<String>) ->
 /// Takes an offer back. One that is over stays what it is.
 #[utoipa::path(delete, path = "/api/pairings/{offerId}", tag = "pairing", params(("offerId" = String, Path)),
     responses((status = 204)))]
-async fn end(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    caller.require_admin()?;
+async fn end(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let known = OfferId::parse(&id).is_some_and(|id| app.pairings.end(Instant::now(), &id));
     if known { Ok(StatusCode::NO_CONTENT) } else { Err(no_such_offer()) }
 }

@@ -14,7 +14,7 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::Caller;
+use super::auth::Admin;
 use super::problem::{Code, Json, Problem, ProblemBody};
 use crate::app::App;
 use crate::config::listed::{Effect, Group, Kind, SETTINGS, Setting};
@@ -155,8 +155,7 @@ fn schema_of(setting: &Setting) -> Schema {
 
 /// All settings: their values, where each comes from, and when a change is felt. Only for the owner of the server.
 #[utoipa::path(get, path = "/api/settings", tag = "settings", responses((status = 200, body = SettingsView)))]
-async fn show(State(app): State<App>, caller: Caller) -> Result<Json<SettingsView>, Problem> {
-    caller.require_admin()?;
+async fn show(State(app): State<App>, _: Admin) -> Result<Json<SettingsView>, Problem> {
     apart(app.settings, |settings| Ok(settings.overview())).await
 }
 
@@ -167,8 +166,7 @@ async fn show(State(app): State<App>, caller: Caller) -> Result<Json<SettingsVie
         description = "A flag or the environment fixes a setting, or the file is broken or cannot be written"),
     (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "Values that make no sense: all of them are named")
 ))]
-async fn change(State(app): State<App>, caller: Caller, Json(asked): Json<SettingsChange>) -> Result<Json<SettingsView>, Problem> {
-    caller.require_admin()?;
+async fn change(State(app): State<App>, _: Admin, Json(asked): Json<SettingsChange>) -> Result<Json<SettingsView>, Problem> {
     apart(app.settings, move |settings| settings.change(&asked.0)).await
 }
 

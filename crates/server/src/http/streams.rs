@@ -131,9 +131,11 @@ async fn position(
     base: Base,
     caller: Caller,
     Path(id): Path<String>,
-    Json(position): Json<Position>,
+    position: Result<Json<Position>, Problem>,
 ) -> Result<Json<StreamView>, Problem> {
+    // First whether there is anything to talk about: what is wrong with a body tells nothing about somebody else's stream.
     let stream = find(&streams, &caller, &id)?;
+    let Json(position) = position?;
     if !position.seconds.is_finite() || position.seconds < 0.0 {
         return Err(Problem::new(Code::Invalid, "A position is a number of seconds from 0 on."));
     }
