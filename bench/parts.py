@@ -347,7 +347,7 @@ class Nginx:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.work = tempfile.mkdtemp(prefix="nginx-")
-        secure = "listen 127.0.0.1:%d ssl http2; ssl_certificate %s; ssl_certificate_key %s;" % (self.port, *certificate(self.work)) if tls else ""
+        secure = "listen 127.0.0.1:%d ssl http2; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate %s; ssl_certificate_key %s;" % (self.port, *certificate(self.work)) if tls else ""
         config = os.path.join(self.work, "nginx.conf")
         with open(config, "w") as file:
             file.write("""

@@ -18,8 +18,17 @@ function cover(sentence) {
   byId("typed").hidden = true;
 }
 
+const left = () => Math.ceil((Date.parse(offer.expiresAt) - Date.now()) / 1000);
+
+function count() {
+  const seconds = left();
+  byId("left").textContent = seconds < 1 ? "" : `New code in ${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  return seconds;
+}
+
 function show() {
   covered = false;
+  count();
   byId("cover").hidden = true;
   byId("typed").hidden = false;
   byId("qr").src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(offer.qrSvg)}`;
@@ -45,15 +54,12 @@ async function renew() {
   opening = false;
 }
 
-const left = () => Math.ceil((Date.parse(offer.expiresAt) - Date.now()) / 1000);
 
 /** Once a second: the time left, and a new code when it is over. */
 function tick() {
   if (inView()) seen = Date.now();
   if (!offer || covered) return;
-  const seconds = left();
-  byId("left").textContent = seconds < 1 ? "" : `New code in ${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
-  if (seconds >= 1) return;
+  if (count() >= 1) return;
   if (inView()) renew();
   else if (Date.now() - seen > UNSEEN) cover("Nobody looked for 10 minutes, so the code is covered.");
 }

@@ -113,6 +113,17 @@ impl Server {
         Answer::read(&mut BufReader::new(stream))
     }
 
+    /// Pairs a phone; answers its token.
+    fn pair(&self, name: &str) -> String {
+        let json = "Content-Type: application/json";
+        let offer = self.ask("POST /api/pairings", &[&self.authorization(), json], b"{}");
+        assert_eq!(offer.status, 201, "{offer:?}");
+        let body = serde_json::json!({ "code": offer.json()["code"], "deviceName": name, "platform": "test" }).to_string();
+        let paired = self.ask("POST /api/pair", &[json], body.as_bytes());
+        assert_eq!(paired.status, 201, "{paired:?}");
+        paired.json()["token"].as_str().expect("a token").to_owned()
+    }
+
     fn authorization(&self) -> String {
         format!("Authorization: Bearer {}", self.token)
     }
@@ -518,6 +529,90 @@ fn a_handshake_that_does_not_go_on_is_cut_off_and_costs_no_noise() {
 }
 
 #[test]
+fn plain_http_gives_the_lan_no_more_than_what_leads_to_https() {
+    let server = Server::start(&["--bind", "127.0.0.2"]);
+    let lan: SocketAddr = (IpAddr::from([127, 0, 0, 2]), server.address.port()).into();
+    assert_eq!(server.https.ip(), lan.ip());
+    let https = format!("https://127.0.0.2:{}", server.https.port());
+    for path in ["/api/health", "/healthz", "/readyz", "/p", "/ca.pem", "/ca.crt", "/ca.mobileconfig"] {
+        let answer = server.ask_at(lan, &format!("GET {path}"), &["Origin: https://anyone.example"]);
+        let right = if path.starts_with("/p") || path.starts_with("/ca") { 403 } else { 200 };
+        assert_eq!(answer.status, right, "{path}: foreign pages may know that we live, and no more");
+        let answer = server.ask_at(lan, &format!("GET {path}"), &[]);
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    let bearer = server.authorization();
+    let by_path = format!("/t/{}/api/streams", server.token);
+    for (method, path) in [
+        ("GET", "/api/streams"),
+        ("GET", "/api/openapi.json"),
+        ("POST", "/api/stream/start"),
+        ("POST", "/api/pair"),
+        ("OPTIONS", "/api/streams"),
+        ("GET", "/metrics"),
+        ("GET", "/m/ticket/master.m3u8"),
+        ("HEAD", "/api/health/x"),
+        ("GET", &by_path),
+    ] {
+        let mut stream = TcpStream::connect(lan).expect("connected");
+        stream.write_all(&request(lan, &format!("{} {path}", method.replace("HEAD", "GET")), &[&bearer], b"")).expect("sent");
+        let problem = Answer::read(&mut BufReader::new(stream)).is_problem(403, "forbidden");
+        assert!(problem["detail"].as_str().expect("text").contains(&https), "{problem}");
+        assert!(!problem.to_string().contains(&server.token));
+    }
+    let root = server.ask_at(lan, "GET /", &[]);
+    assert_eq!((root.status, root.header("location")), (307, Some("/p")));
+    for path in ["/pair", "/settings?a=b", "/index.html"] {
+        let answer = server.ask_at(lan, &format!("GET {path}"), &[]);
+        assert_eq!((answer.status, answer.header("location")), (308, Some(format!("{https}{path}").as_str())));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+    let mut stream = TcpStream::connect(lan).expect("connected");
+    stream.write_all(b"GET /pair HTTP/1.1\r\nHost: evil.example\r\n\r\n").expect("sent");
+    Answer::read(&mut BufReader::new(stream)).is_problem(421, "wrong_host");
+    // On loopback the same server is the full API.
+    server.ask("GET /api/nothing", &[&bearer], b"").is_problem(404, "not_found");
+    assert_eq!(server.ask("GET /", &[], b"").status, 200);
+}
+
+#[test]
+fn browsers_hear_what_they_may_do() {
+    let server = Server::start(&[]);
+    for path in ["/", "/p", "/pair", "/nothing"] {
+        let page = server.ask(&format!("GET {path}"), &[], b"");
+        let policy = page.header("content-security-policy").unwrap_or_else(|| panic!("{page:?}"));
+        for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(page.header(name), Some(value), "{path} {name}");
+        }
+        assert!(page.header("permissions-policy").is_some() && page.header("strict-transport-security").is_none(), "{path}");
+    }
+    for (path, resources) in [("/api/health", "cross-origin"), ("/api/openapi.json", "cross-origin"), ("/api/nothing", "same-origin")] {
+        let answer = server.ask(&format!("GET {path}"), &[], b"");
+        let expected = [Some("nosniff"), Some("no-store"), Some(resources)];
+        assert_eq!(
+            ["x-content-type-options", "cache-control", "cross-origin-resource-policy"].map(|name| answer.header(name)),
+            expected,
+            "{path}"
+        );
+    }
+    let included = ["Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: script"];
+    server.ask("GET /", &included, b"").is_problem(403, "forbidden");
+    server.ask("GET /api/streams", &["Sec-Fetch-Site: cross-site", &server.authorization()], b"").is_problem(403, "forbidden");
+    let link = ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"];
+    assert_eq!(server.ask("GET /", &link, b"").status, 200);
+}
+
+#[test]
 fn starts_are_limited_before_anything_is_read() {
     let server = Server::start(&[]);
     // No body: each would be refused anyway, and is counted all the same.
@@ -528,6 +623,85 @@ fn starts_are_limited_before_anything_is_read() {
     let wait: u64 = refused.header("retry-after").and_then(|wait| wait.parse().ok()).expect("a time to wait");
     assert!((1..=3).contains(&wait), "{wait}");
     server.ask("GET /api/nothing", &[&server.authorization()], b"").is_problem(404, "not_found");
+}
+
+#[test]
+fn attempts_to_pair_are_limited_by_address() {
+    let server = Server::start(&[]);
+    let body = br#"{"code":"AAAAAAAA","deviceName":"x","platform":"x"}"#;
+    let attempt = |from: [u8; 4]| {
+        let mut stream = Server::connect_from(from, server.address);
+        stream.write_all(&request(server.address, "POST /api/pair", &["Content-Type: application/json"], body)).expect("sent");
+        Answer::read(&mut BufReader::new(stream))
+    };
+    let first: Vec<_> = (0..10).map(|_| attempt([127, 0, 0, 3]).status).collect();
+    assert!(first.iter().all(|status| matches!(status, 403 | 410)), "{first:?}");
+    let refused = (0..5).map(|_| attempt([127, 0, 0, 3])).find(|answer| answer.status == 429).expect("limited");
+    refused.is_problem(429, "too_many_requests");
+    assert!(refused.header("retry-after").and_then(|wait| wait.parse::<u64>().ok()).is_some_and(|wait| (1..=6).contains(&wait)));
+    assert!(matches!(attempt([127, 0, 0, 4]).status, 403 | 410), "others may try");
+}
+
+#[test]
+fn a_device_that_floods_is_refused_and_others_are_not() {
+    let server = Server::start(&[]);
+    let (flooding, calm) = (server.pair("Flooding"), server.pair("Calm"));
+    let count = 1500;
+    let mut flood = BufReader::new(server.connect());
+    let one = format!("GET /api/devices/me HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {flooding}\r\n\r\n");
+    let mut sending = flood.get_ref().try_clone().expect("cloned");
+    let sender = std::thread::spawn(move || sending.write_all(one.repeat(count).as_bytes()).expect("sent"));
+    let started = Instant::now();
+    let answers: Vec<_> = (0..count).map(|_| Answer::read(&mut flood)).collect();
+    let seconds = started.elapsed().as_secs_f64();
+    sender.join().expect("sent");
+    let served = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!(served >= 400, "{served}: what is in store");
+    assert!(served as f64 <= 410.0 + 200.0 * seconds, "{served} in {seconds} s");
+    for refused in answers.iter().filter(|answer| answer.status != 200) {
+        refused.is_problem(429, "too_many_requests");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+    }
+    let calm = format!("Authorization: Bearer {calm}");
+    assert!((0..50).all(|_| server.ask("GET /api/devices/me", &[&calm], b"").status == 200));
+}
+
+#[test]
+fn a_device_is_sent_so_much_at_once_and_no_more() {
+    let server = Server::start(&[]);
+    let token = server.pair("Phone");
+    let headers = [format!("Authorization: Bearer {token}"), "Content-Type: application/json".to_owned()];
+    let magnet = format!("{{\"magnetLink\":\"{}\"}}", "b".repeat(40));
+    let started = server.ask("POST /api/stream/start", &headers.each_ref().map(String::as_str), magnet.as_bytes()).json();
+    let events = started["eventsUrl"].as_str().expect("an address");
+    let path = events.strip_prefix(&format!("http://{}", server.address)).expect("ours");
+    let open = || {
+        let mut stream = server.connect();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        let mut reader = BufReader::new(stream);
+        (Answer::read(&mut reader), reader)
+    };
+    let mut lines: Vec<_> = (0..64).map(|_| open()).collect();
+    assert!(lines.iter().all(|(answer, _)| answer.status == 200));
+    let (refused, _) = open();
+    refused.is_problem(429, "too_many_requests");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    lines.truncate(60);
+    let started = Instant::now();
+    while open().0.status != 200 {
+        assert!(started.elapsed() < Duration::from_secs(20), "seats are given back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // A revoked device hears nothing more, and its connection ends.
+    let me = server.ask("GET /api/devices/me", &[&headers[0]], b"").json();
+    let id = me["id"].as_str().expect("its id");
+    assert_eq!(server.ask(&format!("DELETE /api/devices/{id}"), &[&server.authorization()], b"").status, 204);
+    let revoked = Instant::now();
+    for (_, mut reader) in lines {
+        reader.read_to_end(&mut vec![]).ok();
+    }
+    assert!(revoked.elapsed() < Duration::from_secs(10), "{:?}", revoked.elapsed());
+    assert_eq!(open().0.status, 404);
 }
 
 #[test]

@@ -545,7 +545,7 @@ impl Stub {
             "killed" => "kill -SEGV $$".to_owned(),
             "rubbish" => "exec head -c 300000 /dev/urandom".to_owned(),
             "flood" => "exec cat /dev/urandom".to_owned(),
-            "nothing" => "exit 0".to_owned(),
+            "nothing" | "missing" => "exit 0".to_owned(),
             // As slowly as it plays, so that somebody can end it in the middle.
             "middle" => format!("exec {program} -re \"$@\""),
             "once" => "exec /usr/bin/python3 -c 'import sys, time; time.sleep(4); sys.exit(1)'".to_owned(),

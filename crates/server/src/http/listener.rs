@@ -45,7 +45,7 @@ const UNREAD: Duration = Duration::from_secs(120);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
 /// How much of an answer TLS seals before the socket takes it: large pieces cost fewer calls of the system.
-const TLS_BUFFER: usize = 256 << 10;
+const TLS_BUFFER: usize = 128 << 10;
 /// Buffer of one connection for request heads; beyond it hyper answers by itself.
 const HEAD_BUFFER: usize = 64 << 10;
 /// The most headers of one request in HTTP/2, in bytes, before they reach the door.

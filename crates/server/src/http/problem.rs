@@ -20,7 +20,7 @@ use http::{Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 /// The longest JSON body, in bytes.
 pub const JSON_LIMIT: usize = 64 << 10;
@@ -414,14 +414,20 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        if error.is_data() {
-            Problem::new(Code::Invalid, format!("The JSON has another shape than expected: {}", quote(&error.to_string())))
-        } else {
-            Problem::new(Code::BadRequest, format!("The JSON is broken at line {line}, column {column}."))
-        }
-    })
+    let misshapen = |why: &str| Problem::new(Code::Invalid, format!("The JSON has another shape than expected: {}", quote(why)));
+    let error: serde_json::Error = match serde_json::from_slice(bytes) {
+        // Structs could be read from lists of their values too.
+        Ok(_) if bytes.trim_ascii_start().first() != Some(&b'{') => return Err(misshapen("it is no object")),
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    // Where both are wrong, a wrong shape is met first if it stands before the place at which the text is broken.
+    let broken = match serde_json::from_slice::<IgnoredAny>(bytes) {
+        Ok(_) => return Err(misshapen(&error.to_string())),
+        Err(broken) => broken,
+    };
+    let (line, column) = (broken.line(), broken.column());
+    Err(Problem::new(Code::BadRequest, format!("The JSON is broken at line {line}, column {column}.")))
 }
 
 /// Parameters of the path. What does not parse names nothing: `not_found`.
@@ -566,11 +572,20 @@ mod tests {
 
     #[test]
     fn broken_and_misshapen_json_are_told_apart() {
-        let table = [("{", Code::BadRequest), ("", Code::BadRequest), ("{\"a\":\"x\"}", Code::Invalid), ("[]", Code::Invalid)];
+        let table = [
+            ("{", Code::BadRequest),
+            ("", Code::BadRequest),
+            ("{\"a\":1} x", Code::BadRequest),
+            ("{\"a\":\"x\",", Code::BadRequest),
+            ("{\"a\":\"x\"}", Code::Invalid),
+            ("[]", Code::Invalid),
+        ];
         for (text, code) in table {
             let answer = from_json::<std::collections::BTreeMap<String, u32>>(text.as_bytes());
             assert_eq!(answer.expect_err("refused").code, code, "{text}");
         }
+        let listed = from_json::<(u32,)>(b" [1]").expect_err("refused");
+        assert_eq!(listed.code, Code::Invalid, "a list is no object");
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(1000));
         let problem = from_json::<std::collections::BTreeMap<String, u32>>(long.as_bytes()).expect_err("refused");
         assert!(problem.detail.matches('x').count() <= QUOTE, "{}", problem.detail);

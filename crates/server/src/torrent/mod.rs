@@ -629,3 +629,47 @@ fn own_id() -> Result<Id20, TorrentError> {
     getrandom::fill(random).map_err(|error| TorrentError::Failed(text_of(error)))?;
     Ok(Id20::new(id))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers every request with this, and counts them.
+    async fn tracker(answer: String) -> (SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listening");
+        let (address, calls) = (listener.local_addr().expect("an address"), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+        let counted = calls.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (address, calls)
+    }
+
+    #[tokio::test]
+    async fn trackers_lead_nobody_elsewhere() {
+        let (inside, asked) = tracker("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".into()).await;
+        for kind in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+            let (outside, _) = tracker(format!("HTTP/1.1 {kind}\r\nLocation: http://{inside}/admin\r\nContent-Length: 0\r\n\r\n")).await;
+            let client = http_client(&Arc::new(Admission::new(false, []))).expect("a client");
+            let answer = client.get(format!("http://{outside}/announce")).send().await.expect("an answer");
+            assert_eq!(answer.status().as_str(), &kind[..3]);
+        }
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 0);
+        // A name that meant something else when it was judged.
+        let client = http_client(&Arc::new(Admission::new(false, []))).expect("a client");
+        client.get(format!("http://localhost:{}/announce", inside.port())).send().await.expect_err("looked up again, and private now");
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 0);
+        let client = http_client(&Arc::new(Admission::new(true, []))).expect("a client");
+        client.get(format!("http://localhost:{}/announce", inside.port())).send().await.expect("with private peers it is allowed");
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+    }
+}

@@ -21,6 +21,8 @@ const STOP: Duration = Duration::from_secs(15);
 /// A running server and its folders.
 pub(crate) struct TestServer {
     folder: tempfile::TempDir,
+    /// Whom torrents may talk to.
+    company: &'static [&'static str],
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     process: Option<Child>,
@@ -60,10 +62,20 @@ impl TestServer {
 
     /// The same with more flags and environment.
     pub(crate) async fn with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::in_company(&["--no-trackers", "--allow-private-peers"], flags, environment).await
+    }
+
+    /// One that asks trackers and takes every peer for a stranger, as out in the world. Links given to it must lead nowhere but to loopback.
+    pub(crate) async fn among_strangers(flags: &[&str]) -> Self {
+        Self::in_company(&[], flags, &[]).await
+    }
+
+    async fn in_company(company: &'static [&'static str], flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("balcony-test-").tempdir().expect("a folder");
         let owned = |text: &&str| (*text).to_owned();
         let mut server = Self {
             folder,
+            company,
             flags: flags.iter().map(owned).collect(),
             environment: environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             process: None,
@@ -83,7 +95,8 @@ impl TestServer {
         let mut process = Command::new(env!("CARGO_BIN_EXE_balcony-server"))
             .arg("serve")
             .args(["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--reserve-bytes", "0"])
-            .args(["--no-dht", "--no-mdns", "--no-trackers", "--allow-private-peers"])
+            .args(["--no-dht", "--no-mdns"])
+            .args(self.company)
             .arg("--config-dir")
             .arg(self.config_dir())
             .arg("--data-dir")
