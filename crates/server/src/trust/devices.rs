@@ -238,6 +238,13 @@ impl Known {
         id
     }
 
+    /// A person who was made for a device that did not come in.
+    fn forget_if_alone(&mut self, person: &PersonId) {
+        if *person != PersonId::owner() && !self.by_id.values().any(|device| device.holder.person == *person) {
+            self.people.remove(person);
+        }
+    }
+
     fn person_row(&self, id: &PersonId, now: Timestamp) -> PersonRow {
         let person = self.people.get(id);
         PersonRow {
@@ -341,8 +348,12 @@ impl Devices {
             (device, write)
         };
         // Nobody has the token yet: it opens once it is on the disk.
-        write.await?;
+        let written = write.await;
         let mut known = self.write();
+        if let Err(error) = written {
+            known.forget_if_alone(&device.holder.person);
+            return Err(error);
+        }
         let view = known.view(&device, None);
         known.put(device);
         self.events.send(DeviceEvent::Paired(view.clone())).ok();
@@ -379,11 +390,11 @@ impl Devices {
             let mut device = known.by_id.get(id).map(|device| Device::clone(device)).ok_or(ChangeError::Unknown)?;
             let person = match &change.person {
                 None => device.holder.person.clone(),
+                Some(meant) if device.is_owner() => {
+                    known.person(meant).filter(|person| *person == device.holder.person).ok_or(ChangeError::Owner)?
+                }
                 Some(meant) => known.person(meant).unwrap_or_else(|| known.new_person(meant, now())),
             };
-            if device.is_owner() && person != device.holder.person {
-                return Err(ChangeError::Owner);
-            }
             let before = device.holder.clone();
             if person != before.person {
                 device.holder.admin = before.admin && person == PersonId::owner();
@@ -637,6 +648,9 @@ mod tests {
         assert!(before.gone.is_cancelled() && now.gone.is_cancelled() && now.moved.is_cancelled());
         assert!(matches!(devices.change(&phone_.id, given.clone()).await, Err(ChangeError::Unknown)));
         assert!(matches!(devices.change(&DeviceId::owner(), given).await, Err(ChangeError::Owner)));
+        let to_nobody = Change { name: None, person: Some("Nobody".into()) };
+        assert!(matches!(devices.change(&DeviceId::owner(), to_nobody).await, Err(ChangeError::Owner)));
+        assert!(!devices.people().iter().any(|person| person.name == "Nobody"));
         // Given to somebody else, a device of the owner's has no more to say than any.
         let (browser, _) = devices.pair(NewDevice { admin: true, ..phone("Browser", None) }).await.expect("paired");
         let given = devices.change(&browser.id, Change { name: None, person: Some("Carl".into()) }).await.expect("given");
