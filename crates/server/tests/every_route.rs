@@ -223,8 +223,10 @@ async fn send(server: &TestServer, guests: &Guests, route: &Route, way: Way) -> 
         _ if !route.has_body => request,
         Way::WrongContentType => request.header(CONTENT_TYPE, "text/plain").body("{}"),
         Way::TooLarge => request.header(CONTENT_TYPE, "application/json").body(format!("{{\"x\":\"{}\"}}", "x".repeat(70_000))),
-        Way::BrokenJson => request.header(CONTENT_TYPE, "application/json").body("{\""),
-        Way::WrongShape => request.json(&json!("a text")),
+        Way::BrokenJson => request.header(CONTENT_TYPE, "application/json").body("{\"magnetLink\":"),
+        Way::WrongShape => request.json(&json!([1])),
+        // Of the right shape, so that nothing but the stream is in question.
+        _ if route.pattern.ends_with("/position") => request.json(&json!({ "seconds": 1 })),
         _ => request.json(&json!({})),
     };
     server::answer(request).await
