@@ -18,6 +18,9 @@ const START: Duration = Duration::from_secs(30);
 /// How long it may take to stop in order.
 const STOP: Duration = Duration::from_secs(15);
 
+/// How much of its log is shown when a test fails, in bytes.
+const LAST_WORDS: usize = 200_000;
+
 /// A running server and its folders.
 pub(crate) struct TestServer {
     folder: tempfile::TempDir,
@@ -120,7 +123,7 @@ impl TestServer {
             }
         });
         let line = tokio::task::spawn_blocking(move || hear.recv_timeout(START)).await.expect("the wait");
-        let line = line.unwrap_or_else(|_| panic!("it does not start:\n{}", self.said()));
+        let line = line.unwrap_or_else(|_| panic!("it does not start:\n{}", self.last_words()));
         assert!(line.starts_with("listening http="), "{line}");
         let run = std::fs::read(self.data_dir().join("run.json")).expect("run.json is there when it listens");
         let run: Value = serde_json::from_slice(&run).expect("run.json");
@@ -226,6 +229,12 @@ impl TestServer {
         String::from_utf8_lossy(&std::fs::read(self.log()).unwrap_or_default()).into_owned()
     }
 
+    /// The last of that, for people: a server that logs everything says more than anybody reads.
+    fn last_words(&self) -> String {
+        let said = self.said();
+        said[said.floor_char_boundary(said.len().saturating_sub(LAST_WORDS))..].to_owned()
+    }
+
     /// `http://127.0.0.1:port` of now.
     pub(crate) fn base(&self) -> &str {
         &self.base
@@ -292,10 +301,10 @@ impl TestServer {
             match answer.status {
                 200 => return answer.body,
                 503 => tokio::time::sleep(Duration::from_secs(1)).await,
-                other => panic!("{other} for {url}: {}\n{}", answer.text(), self.said()),
+                other => panic!("{other} for {url}: {}\n{}", answer.text(), self.last_words()),
             }
         }
-        panic!("{url} was late ten times\n{}", self.said());
+        panic!("{url} was late ten times\n{}", self.last_words());
     }
 
     /// Starts a stream; `options` is merged into the request.
@@ -333,7 +342,7 @@ impl TestServer {
             if holds(&status) {
                 return status;
             }
-            assert!(begun.elapsed().as_secs() < seconds, "not {what} within {seconds} s: {status:#}\n{}", self.said());
+            assert!(begun.elapsed().as_secs() < seconds, "not {what} within {seconds} s: {status:#}\n{}", self.last_words());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -342,7 +351,7 @@ impl TestServer {
     pub(crate) async fn until_ready(&self, id: &str) -> Value {
         let over = |status: &Value| matches!(status["status"].as_str(), Some("ready" | "error" | "stopped"));
         let status = self.until(id, 60, "ready", over).await;
-        assert_eq!(status["status"], "ready", "{status:#}\n{}", self.said());
+        assert_eq!(status["status"], "ready", "{status:#}\n{}", self.last_words());
         status
     }
 
@@ -364,7 +373,7 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         self.end();
         if std::thread::panicking() {
-            eprintln!("the server said:\n{}", self.said());
+            eprintln!("the server said:\n{}", self.last_words());
         }
     }
 }
