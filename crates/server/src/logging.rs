@@ -61,9 +61,10 @@ impl<W: Write> Write for Scrubbed<W> {
 }
 
 /// What announces a secret; it reaches to the next character that cannot be part of one.
-const ANNOUNCED: [&str; 5] = ["/t/", "/m/", "magnet:?", "Bearer ", "bearer "];
+const ANNOUNCED: [&str; 6] = ["/t/", "/m/", "magnet:?", "Bearer ", "bearer ", "://"];
 
-/// Replaces tokens and tickets in addresses, bearer tokens and magnets by `…`.
+/// Replaces tokens and tickets in paths, bearer tokens, magnets, and all of an address but its host by `…`: libraries log trackers,
+/// whose path or query often is the password of a member.
 pub fn scrub(line: &str) -> Cow<'_, str> {
     let mut clean = String::new();
     let mut rest = line;
@@ -83,16 +84,26 @@ fn next_secret(text: &str) -> Option<(usize, usize)> {
         let (at, mark) = ANNOUNCED.iter().filter_map(|mark| Some((rest.find(mark)?, *mark))).min_by_key(|(at, _)| *at)?;
         let start = from + at + mark.len();
         let behind = text.get(start..)?;
-        let in_magnet = mark.starts_with("magnet");
-        let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | ')') || (!in_magnet && c == '/');
-        let length = behind.find(ends).unwrap_or(behind.len());
+        let whole = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | ')');
+        let (skipped, length) = match mark {
+            "://" => in_address(&behind[..behind.find(whole).unwrap_or(behind.len())]),
+            "magnet:?" => (0, behind.find(whole).unwrap_or(behind.len())),
+            _ => (0, behind.find(|c| whole(c) || c == '/').unwrap_or(behind.len())),
+        };
         // Short words behind `/t/` and `/m/` are folders or route patterns, not secrets.
-        let pattern = behind.starts_with('{') || (!in_magnet && length < 16);
+        let pattern = !matches!(mark, "://" | "magnet:?") && (behind.starts_with('{') || length < 16);
         if length > 0 && !pattern {
-            return Some((start, length));
+            return Some((start + skipped, length));
         }
-        from = start;
+        from = start + skipped;
     }
+}
+
+/// What of an address (without its scheme) is secret: everything behind its host, or all of it where somebody's name stands before that.
+fn in_address(address: &str) -> (usize, usize) {
+    let host = address.find(['/', '?', '#']).unwrap_or(address.len());
+    let skipped = if address[..host].contains('@') { 0 } else { address.len().min(host + 1) };
+    (skipped, address.len() - skipped)
 }
 
 /// A file that makes room when it is full: `balcony.log` becomes `balcony.log.1`, and so on up to `kept`.
@@ -167,7 +178,18 @@ mod tests {
         let (token, ticket) = (token.reveal(), ticket.as_str());
         let table = [
             (format!("GET /t/{token}/api/streams 200"), "GET /t/…/api/streams 200".to_owned()),
-            (format!("uri=http://h/m/{ticket}/master.m3u8\n"), "uri=http://h/m/…/master.m3u8\n".to_owned()),
+            (format!("uri=http://h/m/{ticket}/master.m3u8\n"), "uri=http://h/…\n".to_owned()),
+            (format!("path=/m/{ticket}/master.m3u8"), "path=/m/…/master.m3u8".to_owned()),
+            (
+                "trackers=[http://t.example:80/announce?passkey=k, udp://[::1]:6969/k, https://a:b@t/, http://t?k] http://h/ x://"
+                    .to_owned(),
+                "trackers=[http://t.example:80/… udp://[::1]:6969/… https://… http://t?… http://h/ x://".to_owned(),
+            ),
+            (
+                "error for url (http://127.0.0.1:9/secret/film): refused".to_owned(),
+                "error for url (http://127.0.0.1:9/…): refused".to_owned(),
+            ),
+            ("http=127.0.0.1:3001 at http://127.0.0.1:3001".to_owned(), "http=127.0.0.1:3001 at http://127.0.0.1:3001".to_owned()),
             (format!("{{\"authorization\": \"Bearer {token}\"}}"), "{\"authorization\": \"Bearer …\"}".to_owned()),
             ("adding magnet:?xt=urn:btih:abc&tr=http://t/a failed".to_owned(), "adding magnet:?… failed".to_owned()),
             (format!("/t/{token}/x /m/{ticket}"), "/t/…/x /m/…".to_owned()),
@@ -203,7 +225,7 @@ mod tests {
         #[test]
         fn no_token_survives_any_surroundings(before in "\\PC{0,20}", after in "[/ \"\n].{0,20}", secret in any::<[u8; 32]>()) {
             let token = data_encoding::BASE64URL_NOPAD.encode(&secret);
-            for mark in ["/t/", "/m/", "Bearer "] {
+            for mark in ["/t/", "/m/", "Bearer ", "http://h/", "udp://h?"] {
                 let line = format!("{before}{mark}{token}{after}");
                 prop_assert!(!scrub(&line).contains(&token), "{line}");
             }

@@ -18,9 +18,9 @@ mod swarm;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use server::TestServer;
 use swarm::{Swarm, SwarmOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// Files that hold secrets because that is what they are for. Each is for this user only.
 const KEEPERS: [&str; 3] = ["admin-token", "ticket-key", "ca.key"];
@@ -170,6 +172,35 @@ fn secrets_of_children(server: u32) -> Vec<String> {
         Some(word.trim_end_matches("/film").rsplit('/').next()?.to_owned())
     };
     numbers.filter(child).filter_map(secret).collect()
+}
+
+/// A tracker that knows nobody, and remembers how it was asked.
+struct Tracker {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tracker {
+    /// Answers until the runtime of the test ends.
+    async fn open() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut head = vec![0; 4096];
+                let len = client.read(&mut head).await.unwrap_or_default();
+                heard.lock().expect("the list").push(String::from_utf8_lossy(&head[..len]).into_owned());
+                let _ = client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nspam").await;
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn was_asked(&self, with: &str) -> bool {
+        self.asked.lock().expect("the list").iter().any(|head| head.lines().next().is_some_and(|line| line.contains(with)))
+    }
 }
 
 /// The server, what it was told, and what it told.
@@ -331,10 +362,21 @@ impl Life {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// A link with all that one can hold.
-    fn link(&mut self, swarm: &Swarm, passkey: &str) -> String {
-        let tracker = format!("http%3A%2F%2Ftracker.invalid%2Fannounce%3Fpasskey%3D{passkey}");
-        let link = format!("{}&dn=a%20film%20{passkey}&tr={tracker}", swarm.link());
+    /// A link with all that one can hold: a name, and what a tracker gave to one of its members, in every kind of address.
+    fn link(&mut self, swarm: &Swarm, tracker: &Tracker, passkey: &str) -> String {
+        let host = tracker.address;
+        let trackers: String = [
+            format!("http://{host}/announce?passkey={passkey}"),
+            format!("http://{host}/{passkey}/announce"),
+            format!("http://{passkey}@{host}/announce"),
+            format!("http://127.0.0.1:9/announce?passkey={passkey}"),
+            format!("http://tracker.invalid/announce?passkey={passkey}"),
+            format!("udp://127.0.0.1:9/{passkey}"),
+        ]
+        .iter()
+        .map(|tracker| format!("&tr={}", url::form_urlencoded::byte_serialize(tracker.as_bytes()).collect::<String>()))
+        .collect();
+        let link = format!("{}&dn=a%20film%20{passkey}{trackers}", swarm.link());
         self.link_is_secret(&link);
         self.canaries.add_kept("what only a link holds", passkey);
         link
@@ -432,14 +474,15 @@ async fn no_secret_in_any_log() {
     let rubbish_path = folder.path().join("rubbish.avi");
     swarm::random_film(&rubbish_path, 600_000);
     let rubbish = Swarm::seed(&rubbish_path, SwarmOptions::default()).await;
+    let tracker = Tracker::open().await;
     let children = Watch::over(life.server.pid());
-    let link = life.link(&film, "canary5x7Qpasskey0Kz9");
+    let link = life.link(&film, &tracker, "canary5x7Qpasskey0Kz9");
     let copied = life.play(&anna_token, &link, json!({}), "ready").await;
     life.watch_film(&copied).await;
     let converted = life.play(&anna_token, &link, json!({ "quality": "360p" }), "ready").await;
     assert_eq!(converted["mode"], "convert", "{converted:#}");
     life.watch_film(&converted).await;
-    let link = life.link(&rubbish, "canary8w2Hpasskey1Ln4");
+    let link = life.link(&rubbish, &tracker, "canary8w2Hpasskey1Ln4");
     life.play(&anna_token, &link, json!({}), "error").await;
     for broken in
         ["magnet:?xt=urn:btih:canarybrokenhash&dn=canarybrokenname", "magnet:?dn=canaryofnohash&tr=udp%3A%2F%2Fcanary.invalid%3A1"]
@@ -462,6 +505,9 @@ async fn no_secret_in_any_log() {
     let settings = life.server.call(Method::PATCH, "/api/settings", Some(json!({ "name": "Studio", "stallTimeout": "5m" }))).await;
     assert_eq!(settings.status, 200, "{}", settings.text());
 
+    for asked in ["&passkey=canary5x7Qpasskey0Kz9", "/canary5x7Qpasskey0Kz9/announce"] {
+        assert!(tracker.was_asked(asked), "{asked}: {:?}", tracker.asked);
+    }
     life.keys();
     life.server.restart().await;
     assert_eq!(life.server.call_as(&anna_token, Method::GET, "/api/streams", None).await.status, 200);

@@ -19,7 +19,7 @@ const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(15);
 
 /// How much of its log is shown when a test fails, in bytes.
-const LAST_WORDS: usize = 200_000;
+const LAST_WORDS: usize = 50_000;
 
 /// A running server and its folders.
 pub(crate) struct TestServer {
