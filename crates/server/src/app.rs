@@ -99,6 +99,12 @@ impl FromRef<App> for Arc<Devices> {
     }
 }
 
+impl FromRef<App> for Arc<Limits> {
+    fn from_ref(app: &App) -> Self {
+        app.limits.clone()
+    }
+}
+
 impl FromRef<App> for Arc<Streams> {
     fn from_ref(app: &App) -> Self {
         app.streams.clone()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -56,10 +57,12 @@ pub fn routes(streams: &Arc<Streams>, limits: &Arc<Limits>) -> Router<App> {
 /// A device may take so many answers at once and no more.
 async fn open(
     State((streams, limits)): State<(Arc<Streams>, Arc<Limits>)>,
-    path: RawPathParams,
+    path: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
+    // A path that is no text names nothing.
+    let Ok(path) = path else { return Problem::not_found().into_response() };
     let ticket = path.iter().find_map(|(name, value)| (name == "ticket").then_some(value)).unwrap_or_default();
     let Some(viewing) = streams.by_ticket(ticket).filter(|viewing| !viewing.stream.state().is_over()) else {
         return Problem::new(Code::NotFound, "This address leads to nothing (any more).").into_response();

@@ -57,9 +57,6 @@ use rate::Limits;
 const HEADER_LIMIT: usize = 16 << 10;
 const ADDRESS_LIMIT: usize = 8 << 10;
 
-/// How a stream is started.
-const START: &str = "/api/stream/start";
-
 /// What a page may load and do, unless it brings a policy of its own: nothing that is not ours.
 const PAGES_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; \
     font-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -243,9 +240,6 @@ fn limit(door: &Door, area: Area, request: &Request, caller: Option<&Caller>, fr
     match (area, caller) {
         (Area::Pairing, _) if posted => limits.pairing(from).map_err(|wait| rate::too_many("Too many attempts to pair.", wait)),
         (Area::Api, None) => Err(auth::unauthenticated()),
-        (Area::Api, Some(caller)) if posted && request.uri().path() == START => {
-            limits.start(&caller.device).map_err(|wait| rate::too_many("Too many streams were started in a short time.", wait))
-        }
         _ => Ok(()),
     }
 }

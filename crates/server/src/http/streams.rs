@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 use super::auth::Caller;
 use super::base::Base;
 use super::problem::{Code, Json, Path, Problem, quote};
+use super::rate::{self, Limits};
 use crate::app::App;
 use crate::stream::state::Event;
 use crate::stream::view::StreamView;
@@ -63,12 +64,15 @@ pub struct StartRequest {
     responses((status = 201, body = StreamView, description = "A new stream"), (status = 200, body = StreamView, description = "The same device streams this already")))]
 async fn start(
     State(streams): State<Arc<Streams>>,
+    State(limits): State<Arc<Limits>>,
     base: Base,
     caller: Caller,
     Json(request): Json<StartRequest>,
 ) -> Result<Response, Problem> {
     let magnet = magnet(&request.magnet_link)?;
     let options = options(&request)?;
+    // Counted here and not before: whoever mistypes a link may try again.
+    limits.start(&caller.device).map_err(|wait| rate::too_many("Too many streams were started in a short time.", wait))?;
     let (stream, new) = streams.start(&caller, magnet, options);
     stream.kept().await;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
@@ -131,11 +135,9 @@ async fn position(
     base: Base,
     caller: Caller,
     Path(id): Path<String>,
-    position: Result<Json<Position>, Problem>,
+    Json(position): Json<Position>,
 ) -> Result<Json<StreamView>, Problem> {
-    // First whether there is anything to talk about: what is wrong with a body tells nothing about somebody else's stream.
     let stream = find(&streams, &caller, &id)?;
-    let Json(position) = position?;
     if !position.seconds.is_finite() || position.seconds < 0.0 {
         return Err(Problem::new(Code::Invalid, "A position is a number of seconds from 0 on."));
     }
