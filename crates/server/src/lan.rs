@@ -105,6 +105,12 @@ impl Addresses {
         steps.into_iter().map(kept).find(|some| !some.is_empty()).unwrap_or_else(|| self.all())
     }
 
+    /// Those that a certificate names: all that stay, also of tunnels and containers, and at least those of the house. The best first.
+    pub fn lasting(&self) -> Vec<IpAddr> {
+        let lan = self.lan();
+        self.0.iter().filter(|address| address.kind.stays() || lan.contains(&address.ip)).map(|address| address.ip).collect()
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<IpAddr> {
         self.0.iter().map(|address| address.ip).collect()
@@ -614,6 +620,7 @@ mod tests {
         assert!(all.has(ip("10.8.0.2")) && all.has(ip("2a02::9")) && !all.has(ip("127.0.0.1")));
         assert_eq!(Addresses::from_iter([found("tun0", "10.8.0.2"), passing]).lan(), [ip("2a02::9")]);
         assert_eq!(Addresses::from_iter([found("tun0", "10.8.0.2")]).lan(), [ip("10.8.0.2")]);
+        assert_eq!(all.lasting(), all.all().into_iter().filter(|of_all| *of_all != ip("2a02::9")).collect::<Vec<_>>());
     }
 
     #[test]

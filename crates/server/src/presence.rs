@@ -110,7 +110,8 @@ fn names(live: &Live, addresses: &Addresses, server_id: &str, bind: Option<IpAdd
     let mut labels = lan::labels(&host_label(&live.name), server_id).to_vec();
     // The machine's own name leads here as well.
     labels.extend(machine_name().map(|name| host_label(&name)));
-    let mut addresses = addresses.bound_to(bind).lan();
+    // All of this machine, whichever of them the server listens on: that costs nothing, and who leads one of them here is right.
+    let mut addresses = addresses.lasting();
     // Where the server was told to listen it is reached, whatever kind of address that is.
     let told = bind.filter(|ip| !ip.is_unspecified() && !addresses.contains(ip));
     addresses.extend(told);
@@ -123,4 +124,51 @@ fn certificates(config: &Resolved, data_dir: &Path) -> anyhow::Result<Certificat
     }
     let authority = Authority::load_or_create(data_dir, &config.name, !config.ca_unconstrained);
     Ok(Certificates::Own(authority.context("the certificate authority cannot be used")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::lan::Found;
+    use crate::trust::names::{Constraints, Network, PERMITTED_NETWORKS, subject};
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_certificate_names_every_address_that_stays_and_is_permitted() {
+        let found = |interface: &str, address: &str, passing| Found {
+            interface: interface.to_owned(),
+            ip: ip(address),
+            point_to_point: false,
+            passing,
+            default_route: None,
+        };
+        let machine = Addresses::from_iter([
+            found("eth0", "192.168.1.20", false),
+            found("eth0", "192.0.2.2", false),
+            found("eth0", "fd00::20", false),
+            found("eth0", "fd00::9999", true),
+            found("docker0", "172.17.0.1", false),
+            found("tailscale0", "100.101.102.103", false),
+        ]);
+        let minute = Duration::from_secs(60);
+        let live = Live { name: "Den".into(), expire_after: minute, stall_timeout: minute, cache_max_bytes: 0 };
+        let network = |(ip, prefix): &(IpAddr, u8)| match ip {
+            IpAddr::V4(ip) => Network::V4(ip.to_bits(), u32::MAX << (32 - prefix)),
+            IpAddr::V6(ip) => Network::V6(ip.to_bits(), u128::MAX << (128 - prefix)),
+        };
+        let constraints = Constraints { names: Vec::new(), networks: PERMITTED_NETWORKS.iter().map(network).collect() };
+        let every = ["100.101.102.103", "127.0.0.1", "172.17.0.1", "192.168.1.20", "::1", "fd00::20"];
+        for (bind, more) in [(None, None), (Some("127.0.0.1"), None), (Some("192.168.1.20"), None), (Some("10.9.9.9"), Some("10.9.9.9"))] {
+            let names = names(&live, &machine, "6akegi", bind.map(ip));
+            let mut expected: Vec<IpAddr> = every.into_iter().chain(more).map(ip).collect();
+            expected.sort();
+            assert_eq!(subject(&names, Some(&constraints)).addresses, expected, "{bind:?}");
+            assert_eq!(names.labels[..2], ["den", "den-6akegi"]);
+        }
+    }
 }

@@ -20,7 +20,7 @@ use super::Authority;
 use super::host::{self, HostName};
 use super::problem::Problem;
 use crate::app::App;
-use crate::lan::host_label;
+use crate::lan::{host_label, machine_name};
 use crate::trust::{Authority as CertificateAuthority, Fingerprint};
 
 const STYLE: &str = concat!(
@@ -62,7 +62,10 @@ async fn pair(State(app): State<App>) -> Response {
 /// How a phone comes to trust this server. With a certificate that somebody else vouches for there is nothing to do: a redirect, behind
 /// which browsers put the fragment again (RFC 9110 §10.2.2).
 async fn trust(State(app): State<App>, Extension(came_by): Extension<Authority>, headers: HeaderMap) -> Response {
-    let https = https_origin(&came_by.0, &app.tls.hosts(), app.ports.https);
+    // By the server's own name it is announced to the house; by the machine's, the system does that.
+    let ours = [Some(app.health.name().to_string()), machine_name()];
+    let ours: Vec<String> = ours.into_iter().flatten().map(|name| format!("{}.local", host_label(&name))).collect();
+    let https = https_origin(&came_by.0, &app.tls.hosts(), &ours, app.ports.https);
     let Some(authority) = app.tls.authority() else {
         return Redirect::temporary(&format!("{https}/pair")).into_response();
     };
@@ -244,10 +247,10 @@ fn source(origin: &str) -> Cow<'_, str> {
 }
 
 /// Where HTTPS is reached without a warning by somebody who came by this authority (`host[:port]`): by the same host if the certificate
-/// covers it, else by the first name that it covers.
-fn https_origin(came_by: &str, covered: &[String], port: u16) -> String {
+/// covers it, else by the best name that it covers; `ours` are those that are announced, the best first.
+fn https_origin(came_by: &str, covered: &[String], ours: &[String], port: u16) -> String {
     let host = host::split(came_by).map(|(host, _)| host);
-    let host = host.filter(|host| covered.iter().any(|name| covers(name, host))).or_else(|| best_name(covered));
+    let host = host.filter(|host| covered.iter().any(|name| covers(name, host))).or_else(|| best_name(covered, ours));
     match host {
         Some(HostName::Address(IpAddr::V6(address))) => format!("https://[{address}]:{port}"),
         Some(HostName::Address(IpAddr::V4(address))) => format!("https://{address}:{port}"),
@@ -268,12 +271,14 @@ fn covers(name: &str, host: &HostName) -> bool {
     }
 }
 
-/// The name by which others reach this server: one of the house first.
-fn best_name(covered: &[String]) -> Option<HostName> {
+/// The name by which others reach this server: one that is announced, then another of the house. A certificate names others too, such as
+/// the one that the server would take if its own were taken.
+fn best_name(covered: &[String], ours: &[String]) -> Option<HostName> {
+    let announced = ours.iter().find(|own| covered.iter().any(|name| name.eq_ignore_ascii_case(own)));
     let others = || covered.iter().filter(|name| !name.contains('*') && *name != "localhost");
     let is_address = |name: &&String| name.parse::<IpAddr>().is_ok();
     let address = |name: &String| name.parse().ok().filter(|address: &IpAddr| !address.is_loopback());
-    let name = others().find(|name| name.ends_with(".local")).or_else(|| others().find(|name| !is_address(name)));
+    let name = announced.or_else(|| others().find(|name| name.ends_with(".local"))).or_else(|| others().find(|name| !is_address(name)));
     name.map(|name| HostName::Name(name.to_ascii_lowercase())).or_else(|| others().find_map(address).map(HostName::Address))
 }
 
@@ -414,7 +419,23 @@ mod tests {
             ("192.168.1.20:3001", &numbered, "https://10.0.0.5:3443"),
             ("192.168.1.20:3001", &Vec::new(), "https://localhost:3443"),
         ] {
-            assert_eq!(https_origin(came_by, covered, 3443), goes_to, "{came_by} with {covered:?}");
+            assert_eq!(https_origin(came_by, covered, &["studio.local".to_owned()], 3443), goes_to, "{came_by} with {covered:?}");
+        }
+    }
+
+    #[test]
+    fn by_name_https_is_reached_by_the_one_that_is_announced() {
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        // As they stand in a certificate: sorted, with the name for the case that the first one is taken.
+        let covered = names(&["box.local", "den-6akegi.local", "den.local", "localhost", "127.0.0.1", "172.17.0.1"]);
+        for (ours, goes_to) in [
+            (names(&["den.local", "box.local"]), "den.local"),
+            (names(&["gone.local", "box.local"]), "box.local"),
+            (names(&["DEN.local"]), "den.local"),
+            (names(&["gone.local"]), "box.local"),
+            (names(&[]), "box.local"),
+        ] {
+            assert_eq!(https_origin("192.0.2.2:3001", &covered, &ours, 3443), format!("https://{goes_to}:3443"), "{ours:?}");
         }
     }
 
