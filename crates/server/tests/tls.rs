@@ -122,6 +122,19 @@ fn openssl_refuses_foreign_names_below_the_authority() {
     }
 }
 
+#[test]
+fn openssl_takes_no_mail_signed_below_the_authority() {
+    let signer = Signer::new(true);
+    // Of mail addresses the name constraints say nothing.
+    let (mail, _) = signer.sign("mail", "email:director@bank.example");
+    let ca = signer.path("ca.pem");
+    for (purpose, cert, good) in [("sslserver", signer.sign("good", "DNS:anna.local").0, true), ("smimesign", mail, false)] {
+        let output = run("openssl", &["verify", "-x509_strict", "-purpose", purpose, "-CAfile", text(&ca), text(&cert)]);
+        assert_eq!(output.status.success(), good, "{purpose}: {}", said(&output));
+        assert!(good || said(&output).contains("purpose"), "{purpose}: {}", said(&output));
+    }
+}
+
 /// Port of HTTPS.
 fn https(server: &TestServer) -> u16 {
     let run = std::fs::read(server.data_dir().join("run.json")).expect("run.json");

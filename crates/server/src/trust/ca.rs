@@ -1,7 +1,8 @@
 //! The server's own certificate authority: what the phones of the house are asked to trust, once.
 //!
 //! It is made at the first start and lives for ten years in two files of the data folder, `ca.pem` and `ca.key`. By name constraints
-//! (RFC 5280 §4.2.1.10) it binds its own hands: whoever steals its key can pose as a host of some home network, but not as a bank.
+//! (RFC 5280 §4.2.1.10) and by its extended key usage it binds its own hands: whoever steals its key can pose as a host of some home
+//! network, but neither as a bank nor as somebody who writes mail.
 //! A damaged file is an error and never a reason for a new authority: every phone would have to trust that one anew.
 
 use std::fmt;
@@ -317,6 +318,8 @@ fn authority_params(name: &str, constrained: bool, key: &KeyPair, now: SystemTim
     params.distinguished_name = distinguished(&common_name(name, now, Fingerprint::of(&key.subject_public_key_info())));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // Not in RFC 5280, but what readers hold an authority to: no certificate for mail or for programs is good below it.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.name_constraints = constrained.then(|| NameConstraints {
         permitted_subtrees: PERMITTED_NAMES
             .iter()
@@ -459,6 +462,8 @@ mod tests {
         assert!(basic.critical && basic.value.ca && basic.value.path_len_constraint == Some(0));
         let usage = read.key_usage().expect("one").expect("there");
         assert!(usage.critical && usage.value.flags == (1 << 5 | 1 << 6), "{:b}", usage.value.flags);
+        let extended = read.extended_key_usage().expect("one").expect("there");
+        assert!(extended.value.server_auth && !extended.value.any && !extended.value.email_protection && !extended.value.code_signing);
         let constraints = read.name_constraints().expect("one").expect("there");
         assert!(constraints.critical && constraints.value.excluded_subtrees.is_none());
         assert_eq!(constraints.value.permitted_subtrees.as_ref().map(Vec::len), Some(11));
