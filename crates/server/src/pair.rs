@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +25,9 @@ const CALL: Duration = Duration::from_secs(5);
 const PACE: Duration = Duration::from_secs(1);
 /// How many times more to ask for the name of a device that has come in.
 const NAME_PATIENCE: u32 = 5;
+
+/// Said where the address that is shown leads to nobody.
+const ALONE: &str = "The server listens on this computer only (--bind): no phone can reach it.";
 
 /// What the device that comes in shall become.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +87,9 @@ async fn show<W: Write>(
         Failed::Refused(_, sentence) => Trouble(sentence),
     })?;
     screen.offer(&offer, wanted);
+    if server.alone {
+        screen.say(ALONE);
+    }
     tokio::select! {
         standing = server.follow(&offer, screen) => {
             let standing = standing.map_err(|failed| match failed {
@@ -131,12 +138,16 @@ struct Server {
     base: String,
     token_file: PathBuf,
     token: String,
+    /// Whether it listens for this computer only.
+    alone: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Run {
     http: String,
+    #[serde(default)]
+    https: Option<SocketAddr>,
     admin_token_file: PathBuf,
 }
 
@@ -183,7 +194,8 @@ impl Server {
         let client = Client::builder().no_proxy().timeout(CALL).build();
         let client = client.map_err(|error| Trouble(format!("No HTTP client: {error}.")))?;
         let base = format!("http://{}", run.http);
-        Ok(Self { client, base, token_file: run.admin_token_file, token: token.trim().to_owned() })
+        let alone = run.https.is_some_and(|https| https.ip().is_loopback());
+        Ok(Self { client, base, token_file: run.admin_token_file, token: token.trim().to_owned(), alone })
     }
 
     async fn open(&self, wanted: &Wanted) -> Result<Offer, Failed> {
@@ -350,7 +362,7 @@ mod tests {
 
     fn server() -> Server {
         let (base, token_file, token) = ("http://127.0.0.1:3001".into(), "/d/admin-token".into(), String::new());
-        Server { client: Client::new(), base, token_file, token }
+        Server { client: Client::new(), base, token_file, token, alone: false }
     }
 
     #[test]

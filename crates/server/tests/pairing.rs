@@ -219,9 +219,10 @@ async fn a_new_offer_takes_the_place_of_the_old_one_and_any_can_be_taken_back() 
     let (old, new) = (open(&server, json!({})).await, open(&server, json!({ "person": "Anna" })).await);
     assert_eq!(string(&standing(&server, &old).await, "state"), "replaced");
     assert_eq!(ask(&phone(1), &server, &by_secret(&old, "x")).await.0, 410);
-    // The old code, without an id, is a wrong try at the new offer.
-    assert_eq!(ask(&phone(1), &server, &by_code(string(&old, "code"), "x")).await.0, 403);
-    assert_eq!(standing(&server, &new).await["triesLeft"], 4);
+    // The old code, without an id, is no wrong try at the new offer: its screen was replaced.
+    let (status, refused) = ask(&phone(1), &server, &by_code(string(&old, "code"), "x")).await;
+    assert_eq!((status, string(&refused, "code")), (410, "offer_expired"));
+    assert_eq!(standing(&server, &new).await["triesLeft"], 5);
 
     let code = string(&new, "code");
     let sloppy = format!(" {}-{} ", &code[..4].to_lowercase().replace('0', "o").replace('1', "l"), &code[4..].replace('1', "I"));
@@ -249,9 +250,61 @@ async fn a_new_offer_takes_the_place_of_the_old_one_and_any_can_be_taken_back() 
         json!({ "person": "x".repeat(61) }),
         json!({ "person": "Anna", "admin": true }),
         json!({ "admin": "yes" }),
+        json!({ "name": "Anna" }),
+        json!([]),
     ] {
         assert_eq!(server.call(Method::POST, "/api/pairings", Some(body)).await.status, 422);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_body_wishes_for_nothing_whatever_its_kind() {
+    let server = TestServer::open().await;
+    for kind in [None, Some("application/json"), Some("application/x-www-form-urlencoded")] {
+        let mut request = server.client().post(server.here("/api/pairings")).bearer_auth(server.token());
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
+        assert_eq!(request.send().await.expect("an answer").status(), 201, "{kind:?}");
+    }
+    let broken = server.client().post(server.here("/api/pairings")).bearer_auth(server.token());
+    let broken = broken.header("content-type", "application/json").body(" ").send().await.expect("an answer");
+    assert_eq!(broken.status(), 400);
+}
+
+/// Lets a device in with the owner's rights, and answers its token and its id.
+async fn admin(server: &TestServer, number: u8) -> (String, String) {
+    let offer = open(server, json!({ "admin": true })).await;
+    let (status, paired) = ask(&phone(number), server, &by_secret(&offer, "Admin's phone")).await;
+    assert_eq!(status, 201, "{paired:#}");
+    (string(&paired, "token").to_owned(), string(&paired, "deviceId").to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stolen_phone_opened_is_over_with_it() {
+    let server = TestServer::open().await;
+    for (number, revoke) in [(1, true), (2, false)] {
+        let (token, device) = admin(&server, number).await;
+        let (status, refused) = with_token(&server, &token, Method::POST, "/api/pairings", Some(json!({ "admin": true }))).await;
+        assert_eq!((status, string(&refused, "code")), (403, "forbidden"));
+        let (status, offer) = with_token(&server, &token, Method::POST, "/api/pairings", Some(json!({}))).await;
+        assert_eq!(status, 201, "{offer:#}");
+        assert_eq!(string(&standing(&server, &offer).await, "state"), "open");
+        let path = format!("/api/devices/{device}");
+        if revoke {
+            assert_eq!(server.call(Method::DELETE, &path, None).await.status, 204);
+        } else {
+            // Given away, it is no admin any more.
+            assert_eq!(server.call(Method::PATCH, &path, Some(json!({ "person": "Berta" }))).await.status, 200);
+        }
+        for body in [by_secret(&offer, "Thief"), by_code(string(&offer, "code"), "Thief")] {
+            let (status, refused) = ask(&phone(number), &server, &body).await;
+            assert_eq!((status, string(&refused, "code")), (410, "offer_expired"), "{refused:#}");
+        }
+        assert_eq!(string(&standing(&server, &offer).await, "state"), "ended");
+    }
+    let devices = server.call(Method::GET, "/api/devices", None).await.json();
+    assert!(devices["devices"].as_array().expect("devices").iter().all(|device| device["name"] != "Thief"), "{devices:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -318,6 +371,8 @@ impl Terminal {
     fn code(&mut self) -> String {
         let line = self.until("and type ");
         self.until("ends in");
+        // Told to listen on loopback, as every server of these tests.
+        self.until("The server listens on this computer only (--bind): no phone can reach it.");
         line.rsplit(' ').next().expect("a code").to_owned()
     }
 

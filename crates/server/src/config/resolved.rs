@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::typed::{COMMAND_FLAGS, COMMANDS, Words, quoted};
+use crate::trust::letters::{clear, is_blank, is_joining};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -392,13 +393,15 @@ fn switch(word: &str) -> Option<bool> {
 /// A name for people: 1 to 60 characters, none of which controls a terminal or turns the direction of the text around.
 pub fn name(word: &str) -> Option<String> {
     let word = word.trim();
-    let fits = (1..=60).contains(&word.chars().count()) && !word.chars().any(|c| c.is_control() || is_invisible(c));
-    fits.then(|| word.to_owned())
+    // Refused, not taken out: what somebody writes into a file is not silently another name.
+    let is_plain = clear(word) == word && !word.chars().any(|c| c.is_control() || is_invisible(c));
+    let is_seen = word.chars().any(|c| !is_blank(c) && !is_joining(c));
+    ((1..=60).contains(&word.chars().count()) && is_plain && is_seen).then(|| word.to_owned())
 }
 
-/// Line and paragraph separators, zero-width and direction marks, byte order mark: they change how what stands around them is shown.
+/// Line and paragraph separators and joiners: they change how what stands around them is shown.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}' | '\u{2029}')
 }
 
 /// A host without a port: an address, or a name of labels (RFC 1123 section 2.1; the underscore is met in homes and does no harm).
@@ -669,6 +672,11 @@ mod tests {
             ("a\u{202e}b", None),
             ("a\u{2066}b", None),
             ("a\u{200b}b", None),
+            ("a\u{3164}", None),
+            ("\u{2800}", None),
+            ("\u{fe0f}", None),
+            ("a\u{e0041}", None),
+            ("a\u{301}\u{301}\u{301}\u{301}\u{301}", None),
         ];
         for (word, expected) in table {
             assert_eq!(name(word).as_deref(), expected, "{word:?}");

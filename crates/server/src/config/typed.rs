@@ -11,6 +11,8 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser};
 
+use crate::trust::letters::clear;
+
 /// The prefix of every environment variable of this program.
 pub const ENVIRONMENT_PREFIX: &str = "BALCONY_";
 
@@ -332,9 +334,9 @@ fn file_word(value: &toml_edit::Value) -> Option<String> {
     }
 }
 
-/// What a user typed, bounded and without control characters, in quotes.
+/// What a user typed, bounded and without what controls a terminal, hides, or turns the text around it, in quotes.
 pub(crate) fn quoted(text: &str) -> String {
-    let mut short: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
+    let mut short: String = clear(text).chars().filter(|c| !c.is_control()).take(80).collect();
     if text.chars().count() > 80 {
         short.push('…');
     }

@@ -9,7 +9,6 @@ use std::time::Instant;
 use axum::extract::{Extension, FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use http_body::Body as _;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
@@ -17,12 +16,12 @@ use utoipa_axum::routes;
 
 use super::auth::Admin;
 use super::listener::Peer;
-use super::problem::{Code, Json, Path, Problem, ProblemBody};
+use super::problem::{Code, JSON_LIMIT, Json, Path, Problem, ProblemBody, read_body};
 use crate::app::App;
 use crate::qr;
 use crate::trust::devices::{DeviceView, NewDevice};
 use crate::trust::pairing::{Claim, Fate, Offer, Refusal, Shown, Standing, Terms};
-use crate::trust::{LONGEST_NAME, OfferId, name_of};
+use crate::trust::{DeviceId, LONGEST_NAME, OfferId, name_of};
 
 /// The most characters of a platform's name.
 const LONGEST_PLATFORM: usize = 40;
@@ -36,12 +35,14 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// What the device that comes in shall become.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct OpenRequest {
     /// Whose device it will be: the id or name of a person, who is made where there is none. Without it, a new person
     /// with the device's name.
     #[serde(default)]
     person: Option<String>,
-    /// Whether the device may do all that the owner of this machine may; it is the owner's then.
+    /// Whether the device may do what the owner of this machine may; it is the owner's then. Only this machine's own token may ask for
+    /// that: no device makes another its equal.
     #[serde(default)]
     admin: Option<bool>,
 }
@@ -136,15 +137,17 @@ pub struct ServerView {
 
 /// Opens an offer for one device. It takes the place of the one that is open.
 #[utoipa::path(post, path = "/api/pairings", tag = "pairing", request_body = OpenRequest,
-    responses((status = 201, body = OfferView)))]
-async fn open(State(app): State<App>, _: Admin, request: Request) -> Result<Response, Problem> {
-    let terms = terms(&wishes(request).await?)?;
+    responses((status = 201, body = OfferView),
+        (status = 403, body = ProblemBody, content_type = "application/problem+json",
+            description = "Not the owner's scope; or a device asks for another with the owner's rights")))]
+async fn open(State(app): State<App>, Admin(caller): Admin, request: Request) -> Result<Response, Problem> {
+    let terms = terms(&wishes(request).await?, caller.device)?;
     let offer = app.pairings.open(Instant::now(), terms);
     tracing::info!(offer = %offer.id, "a pairing offer was opened");
     let url = text_of_qr(reached_at(&app), &offer, &fingerprint(&app).unwrap_or_default());
     let qr_svg = qr::svg(&url, QR_TITLE).ok_or_else(|| Problem::internal("an address too long for a QR code"))?;
     let location = HeaderValue::from_str(&format!("/api/pairings/{}", offer.id)).map_err(Problem::internal)?;
-    let standing = app.pairings.standing(Instant::now(), &offer.id);
+    let standing = app.pairings.standing(Instant::now(), &offer.id, |id| may_open(&app, id));
     let view = OfferView {
         offer_id: offer.id,
         code: offer.code.reveal().to_owned(),
@@ -160,7 +163,7 @@ async fn open(State(app): State<App>, _: Admin, request: Request) -> Result<Resp
     responses((status = 200, body = StandingView)))]
 async fn look(State(app): State<App>, Admin(caller): Admin, Path(id): Path<String>) -> Result<Json<StandingView>, Problem> {
     let id = OfferId::parse(&id).ok_or_else(no_such_offer)?;
-    let standing = app.pairings.standing(Instant::now(), &id).ok_or_else(no_such_offer)?;
+    let standing = app.pairings.standing(Instant::now(), &id, |id| may_open(&app, id)).ok_or_else(no_such_offer)?;
     let address = (standing.fate == Fate::Open).then(|| reached_at(&app).to_string());
     let Standing { fate, tries_left, ends, device } = standing;
     let device = device.and_then(|device| app.devices.get(&device, &caller));
@@ -191,14 +194,22 @@ async fn pair(
     let from = peer.remote.ip();
     let (id, shown) = attempt(&request)?;
     let (name, platform) = (device_name(&request.device_name)?, platform(request.platform.as_deref())?);
-    let claim = app.pairings.redeem(Instant::now(), id.as_ref(), &shown).map_err(|refusal| refused(refusal, from))?;
+    let claim = app.pairings.redeem(Instant::now(), id.as_ref(), &shown, |id| may_open(&app, id));
+    let claim = claim.map_err(|refusal| refused(refusal, from))?;
     let device = NewDevice { name, platform, person: claim.terms.person.clone(), admin: claim.terms.admin, from };
-    let paired = let_in(&app, &claim, device).await?;
+    let paired = let_in(&app, &claim, device, from).await?;
     Ok((StatusCode::CREATED, Json(paired)))
 }
 
-async fn let_in(app: &App, claim: &Claim, device: NewDevice) -> Result<PairedView, Problem> {
+async fn let_in(app: &App, claim: &Claim, device: NewDevice, from: IpAddr) -> Result<PairedView, Problem> {
     let made = app.devices.pair(device).await;
+    // Revoked while the new device was written down: nobody has its token yet, so it never was in.
+    let orphan = made.as_ref().ok().filter(|_| !may_open(app, &claim.terms.opener)).map(|(device, _)| device.id.clone());
+    if let Some(orphan) = orphan {
+        app.pairings.settle(&claim.offer, None);
+        app.devices.revoke(&orphan).await.map_err(Problem::internal)?;
+        return Err(refused(Refusal::Over, from));
+    }
     app.pairings.settle(&claim.offer, made.as_ref().ok().map(|(device, _)| device.id.clone()));
     let (device, token) = made.map_err(Problem::internal)?;
     tracing::info!(offer = %claim.offer, device = %device.id, admin = claim.terms.admin, "a device was paired");
@@ -216,19 +227,32 @@ async fn let_in(app: &App, claim: &Claim, device: NewDevice) -> Result<PairedVie
     })
 }
 
-/// No body at all wishes for nothing.
-async fn wishes(request: Request) -> Result<OpenRequest, Problem> {
-    let empty = request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_TYPE);
-    if empty { Ok(OpenRequest::default()) } else { Ok(Json::from_request(request, &()).await?.0) }
+/// Whether a device may open offers, and so whether those that it opened still count.
+fn may_open(app: &App, device: &DeviceId) -> bool {
+    app.devices.holder(device).is_some_and(|holder| holder.admin)
 }
 
-fn terms(request: &OpenRequest) -> Result<Terms, Problem> {
+/// No body at all wishes for nothing, whatever kind it is said to be.
+async fn wishes(request: Request) -> Result<OpenRequest, Problem> {
+    let (parts, body) = request.into_parts();
+    let bytes = read_body(body, JSON_LIMIT).await?;
+    if bytes.is_empty() {
+        return Ok(OpenRequest::default());
+    }
+    Ok(Json::from_request(Request::from_parts(parts, bytes.into()), &()).await?.0)
+}
+
+fn terms(request: &OpenRequest, opener: DeviceId) -> Result<Terms, Problem> {
     let admin = request.admin.unwrap_or(false);
+    if admin && opener != DeviceId::owner() {
+        let sentence = "A device with the owner's rights is let in at this server's own computer only: `balcony-server pair --admin`.";
+        return Err(Problem::new(Code::Forbidden, sentence));
+    }
     let person = request.person.as_deref().map(|name| name_of(name).ok_or_else(|| misnamed("person"))).transpose()?;
     if admin && person.is_some() {
         return Err(Problem::new(Code::Invalid, "A device with the owner's rights is the owner's: leave out the person."));
     }
-    Ok(Terms { person, admin })
+    Ok(Terms { person, admin, opener })
 }
 
 fn attempt(request: &PairRequest) -> Result<(Option<OfferId>, Shown), Problem> {
@@ -343,7 +367,7 @@ mod tests {
 
     #[test]
     fn the_text_of_the_code() {
-        let offer = Offers::default().open(Instant::now(), Terms { person: None, admin: false });
+        let offer = Offers::default().open(Instant::now(), Terms { person: None, admin: false, opener: DeviceId::owner() });
         let text = |address: &str| text_of_qr(address.parse().expect("address"), &offer, "AAAAAAAAAAAAAAAAAAAAAA");
         let fragment = format!("#v1.{}.{}.AAAAAAAAAAAAAAAAAAAAAA", offer.id, offer.secret.reveal());
         assert_eq!(text("192.168.1.7:3001"), format!("http://192.168.1.7:3001/p{fragment}"));
@@ -377,10 +401,19 @@ mod tests {
         for (given, kept) in [(None, Some("")), (Some(""), Some("")), (Some(" iOS\u{7} 18 "), Some("iOS 18")), (Some(&*long(41)), None)] {
             assert_eq!(platform(given).ok().as_deref(), kept, "{given:?}");
         }
-        let wish = |person: Option<&str>, admin| terms(&OpenRequest { person: person.map(str::to_owned), admin });
-        assert_eq!(wish(Some(" Anna "), None).ok(), Some(Terms { person: Some("Anna".into()), admin: false }));
-        assert_eq!(wish(None, Some(true)).ok(), Some(Terms { person: None, admin: true }));
+        let opener = DeviceId::owner;
+        let wish = |person: Option<&str>, admin| terms(&OpenRequest { person: person.map(str::to_owned), admin }, opener());
+        assert_eq!(wish(Some(" Anna "), None).ok(), Some(Terms { person: Some("Anna".into()), admin: false, opener: opener() }));
+        assert_eq!(wish(None, Some(true)).ok(), Some(Terms { person: None, admin: true, opener: opener() }));
         assert!(wish(Some("Anna"), Some(true)).is_err() && wish(Some(" "), None).is_err());
+    }
+
+    #[test]
+    fn no_device_makes_another_its_equal() {
+        for (admin, refused) in [(None, None), (Some(false), None), (Some(true), Some(Code::Forbidden))] {
+            let answer = terms(&OpenRequest { person: None, admin }, DeviceId::random());
+            assert_eq!(answer.map_err(|problem| problem.code).err(), refused, "{admin:?}");
+        }
     }
 
     #[test]

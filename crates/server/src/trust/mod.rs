@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub mod ca;
 pub mod chain;
 pub mod devices;
+pub mod letters;
 pub mod names;
 pub mod pairing;
 pub mod ticket;
@@ -106,9 +107,7 @@ pub const LONGEST_NAME: usize = 60;
 /// A name that somebody gave to a device or a person, fit to be shown: 1 to 60 characters, some of which can be seen, and none that
 /// control a terminal or turn the text around them. `None` where that leaves nothing, or too much.
 pub fn name_of(text: &str) -> Option<String> {
-    // Joiners and variation selectors belong inside names (Persian, emoji); alone they show nothing.
-    let is_shown = |c: char| !matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}');
-    pairing::presentable(text, LONGEST_NAME).filter(|name| name.chars().any(is_shown))
+    pairing::presentable(text, LONGEST_NAME).filter(|name| name.chars().any(|c| !letters::is_joining(c)))
 }
 
 /// Random bytes of the operating system.
@@ -191,6 +190,11 @@ mod tests {
             ("👩\u{200d}🚀", Some("👩\u{200d}🚀")),
             ("\u{200b}\u{2066} \u{2069}", None),
             ("\u{200d}", None),
+            ("\u{3164}", None),
+            ("\u{2800}\u{2800}", None),
+            ("An\u{1160}na\u{e0041}", Some("Anna")),
+            ("\u{2800}Anna\u{2800}\u{2800}B", Some("Anna B")),
+            ("Z\u{301}\u{302}\u{303}\u{304}\u{305}\u{306}", Some("Z\u{301}\u{302}\u{303}\u{304}")),
             ("", None),
             (" \n ", None),
         ];

@@ -13,6 +13,7 @@ use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::letters::{clear, is_blank};
 use super::{DeviceId, OfferId, random};
 
 /// How long an offer lives.
@@ -140,6 +141,8 @@ pub struct Terms {
     pub person: Option<String>,
     /// Whether it may do all that the owner of the machine may.
     pub admin: bool,
+    /// Which device opened the offer. It lets nobody in any more once that device may not open one.
+    pub opener: DeviceId,
 }
 
 /// The right to let exactly one device in.
@@ -175,7 +178,7 @@ pub enum Fate {
     Used,
     /// Its two minutes are over.
     Expired,
-    /// It was taken back, or there were too many wrong tries.
+    /// It was taken back, there were too many wrong tries, or the device that opened it may do that no more.
     Ended,
     /// A newer one took its place.
     Replaced,
@@ -237,13 +240,18 @@ impl Offers {
     /// A try to come in; without an id it goes to the offer that is open. A right one uses the offer up.
     ///
     /// # Errors
-    /// [`Refusal`]. A try at an offer that is not open costs the open one nothing.
+    /// [`Refusal`]. A try at an offer that is not open costs the open one nothing, and neither does what was right for an older one.
     pub fn redeem(&mut self, now: Instant, id: Option<&OfferId>, shown: &Shown) -> Result<Claim, Refusal> {
+        // Somebody who types the code of a screen that was replaced meanwhile guesses nothing. All of them are compared, whatever comes out.
+        let is_old = self.offers.iter().fold(false, |old, offer| old | (offer.standing.fate != Fate::Open && offer.is(shown)));
         let meant = |open: &&mut Remembered| id.is_none_or(|id| *id == open.id);
         let open = self.current(now).filter(meant).ok_or(Refusal::Over)?;
         if open.is(shown) {
             open.standing.fate = Fate::Used;
             return Ok(Claim { offer: open.id.clone(), terms: open.terms.clone() });
+        }
+        if id.is_none() && is_old {
+            return Err(Refusal::Over);
         }
         let standing = &mut open.standing;
         standing.tries_left = standing.tries_left.saturating_sub(1);
@@ -251,6 +259,13 @@ impl Offers {
             standing.fate = Fate::Ended;
         }
         Err(Refusal::Wrong { tries_left: standing.tries_left })
+    }
+
+    /// Ends the open offer if the device that opened it may no longer do that.
+    pub fn end_without(&mut self, now: Instant, may_open: impl Fn(&DeviceId) -> bool) {
+        if let Some(open) = self.current(now).filter(|open| !may_open(&open.terms.opener)) {
+            open.standing.fate = Fate::Ended;
+        }
     }
 
     /// Notes which device came in by a used offer; `None` where it could not be let in after all, which ends the offer.
@@ -306,12 +321,20 @@ impl Pairings {
         self.offers().open(now, terms)
     }
 
-    /// See [`Offers::redeem`].
+    /// See [`Offers::redeem`]; an offer whose opener may no longer open one is over.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn redeem(&self, now: Instant, id: Option<&OfferId>, shown: &Shown) -> Result<Claim, Refusal> {
-        self.offers().redeem(now, id, shown)
+    pub fn redeem(
+        &self,
+        now: Instant,
+        id: Option<&OfferId>,
+        shown: &Shown,
+        may_open: impl Fn(&DeviceId) -> bool,
+    ) -> Result<Claim, Refusal> {
+        let mut offers = self.offers();
+        offers.end_without(now, may_open);
+        offers.redeem(now, id, shown)
     }
 
     /// See [`Offers::settle`].
@@ -324,9 +347,11 @@ impl Pairings {
         self.offers().end(now, id)
     }
 
-    /// See [`Offers::standing`].
-    pub fn standing(&self, now: Instant, id: &OfferId) -> Option<Standing> {
-        self.offers().standing(now, id)
+    /// See [`Offers::standing`]; an offer whose opener may no longer open one has ended.
+    pub fn standing(&self, now: Instant, id: &OfferId, may_open: impl Fn(&DeviceId) -> bool) -> Option<Standing> {
+        let mut offers = self.offers();
+        offers.end_without(now, may_open);
+        offers.standing(now, id)
     }
 
     fn offers(&self) -> MutexGuard<'_, Offers> {
@@ -334,18 +359,12 @@ impl Pairings {
     }
 }
 
-/// A name as a person gave it, fit to be shown to others: without control characters and without letters that turn the
-/// direction of the text around them (Unicode Standard Annex 9 section 2), blanks joined. `None` when nothing is left or
-/// more than `most` letters.
+/// A name as a person gave it, fit to be shown to others: without control characters, letters that hide or turn the text around them and
+/// heaps of marks ([`super::letters`]), blanks joined. `None` when nothing is left or more than `most` letters.
 pub fn presentable(name: &str, most: usize) -> Option<String> {
-    let hidden = |c: char| {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        turns || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}')
-    };
-    let seen: String = name.chars().map(|c| if c.is_control() || c.is_whitespace() { ' ' } else { c }).filter(|c| !hidden(*c)).collect();
-    let words: Vec<&str> = seen.split(' ').filter(|word| !word.is_empty()).collect();
-    let name = words.join(" ");
-    (!name.is_empty() && name.chars().count() <= most).then_some(name)
+    let plain: String = name.chars().map(|c| if c.is_control() || is_blank(c) { ' ' } else { c }).collect();
+    let words: String = clear(&plain).split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    (!words.is_empty() && words.chars().count() <= most).then_some(words)
 }
 
 #[cfg(test)]
@@ -354,7 +373,7 @@ mod tests {
     use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
     fn terms() -> Terms {
-        Terms { person: Some("Anna".into()), admin: false }
+        Terms { person: Some("Anna".into()), admin: false, opener: DeviceId::owner() }
     }
 
     fn seconds(n: u64) -> Duration {
@@ -449,6 +468,40 @@ mod tests {
     }
 
     #[test]
+    fn the_code_of_an_older_offer_costs_the_open_one_nothing_even_without_an_id() {
+        let (now, mut offers) = (Instant::now(), Offers::default());
+        let (old, new) = (offers.open(now, terms()), offers.open(now, terms()));
+        for shown in [Shown::code(&old.code.reveal().to_lowercase()), Shown::secret(old.secret.reveal())] {
+            assert_eq!(offers.redeem(now, None, &shown), Err(Refusal::Over));
+            assert_eq!(offers.redeem(now, Some(&old.id), &shown), Err(Refusal::Over));
+        }
+        assert_eq!(offers.standing(now, &new.id).map(|standing| standing.tries_left), Some(TRIES));
+        // Who says which offer is meant has it wrong, and so has who shows the one as the other.
+        assert_eq!(offers.redeem(now, Some(&new.id), &Shown::code(old.code.reveal())), Err(Refusal::Wrong { tries_left: 4 }));
+        assert_eq!(offers.redeem(now, None, &Shown::secret(old.code.reveal())), Err(Refusal::Wrong { tries_left: 3 }));
+        assert!(offers.redeem(now, None, &Shown::code(new.code.reveal())).is_ok());
+    }
+
+    #[test]
+    fn an_offer_ends_with_the_right_of_who_opened_it() {
+        let now = Instant::now();
+        let (mine, lost) = (DeviceId::owner(), DeviceId::random());
+        for (opener, fate) in [(&mine, Fate::Open), (&lost, Fate::Ended)] {
+            let pairings = Pairings::default();
+            let offer = pairings.open(now, Terms { opener: opener.clone(), ..terms() });
+            let right = Shown::secret(offer.secret.reveal());
+            let fate_now = pairings.standing(now, &offer.id, |id| *id != lost).map(|standing| standing.fate);
+            assert_eq!(fate_now, Some(fate));
+            // That the device may again brings nothing back.
+            assert_eq!(pairings.redeem(now, None, &right, |_| true).is_ok(), fate == Fate::Open);
+            let offer = pairings.open(now, Terms { opener: opener.clone(), ..terms() });
+            let right = Shown::code(offer.code.reveal());
+            let answer = pairings.redeem(now, Some(&offer.id), &right, |id| *id != lost);
+            assert_eq!(answer.err(), (fate == Fate::Ended).then_some(Refusal::Over));
+        }
+    }
+
+    #[test]
     fn taken_back() {
         let (now, mut offers) = (Instant::now(), Offers::default());
         let offer = offers.open(now, terms());
@@ -498,7 +551,7 @@ mod tests {
         let tries = std::thread::scope(|scope| {
             let attempt = || {
                 start.wait();
-                pairings.redeem(now, Some(&offer.id), &Shown::secret(offer.secret.reveal()))
+                pairings.redeem(now, Some(&offer.id), &Shown::secret(offer.secret.reveal()), |_| true)
             };
             let threads: Vec<_> = (0..50).map(|_| scope.spawn(attempt)).collect();
             threads.into_iter().map(|thread| thread.join().expect("joined")).collect::<Vec<_>>()
