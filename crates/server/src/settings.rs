@@ -15,8 +15,9 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use crate::config::edited::edited;
-use crate::config::listed::{SETTINGS, Setting, by_key, key_of};
+use crate::config::listed::{Rank, SETTINGS, Setting, by_key, key_of};
 use crate::config::{self, Mistakes, Resolved, Words};
+use crate::trust::Tls;
 
 /// What a change of the settings reaches while the server runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,9 +82,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether the file has a say in it.
-    pub fn is_changeable(&self) -> bool {
-        self.setting.is_of_the_file() && matches!(self.source, Source::Default | Source::File)
+    /// Whether the file has a say in it, and this rank in the file.
+    pub fn is_changeable(&self, by: Rank) -> bool {
+        by >= self.setting.changed_by && self.setting.is_of_the_file() && matches!(self.source, Source::Default | Source::File)
     }
 }
 
@@ -108,6 +109,9 @@ impl Overview {
 /// Why settings stay as they are.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
+    /// Who asks may not change them: a sentence that names them.
+    #[error("{0}")]
+    NotYours(String),
     /// Values that make no sense: a sentence each.
     #[error("{}", .0.join(" "))]
     Invalid(Vec<String>),
@@ -147,16 +151,18 @@ impl Settings {
         overview(&running)
     }
 
-    /// Changes settings by their names in JSON; `null` is back to the default. All or nothing.
+    /// Changes settings by their names in JSON, for somebody of this rank; `null` is back to the default. All or nothing.
     /// Reads and writes the file: not for a thread that must not wait.
     ///
     /// # Errors
     /// Nothing was changed then.
-    pub fn change(&self, asked: &Map<String, Json>) -> Result<Overview, Refusal> {
+    pub fn change(&self, asked: &Map<String, Json>, by: Rank) -> Result<Overview, Refusal> {
+        permitted(asked, by)?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let file = running.told.config_file();
         let text = read(&file).map_err(|sentence| Refusal::Broken(vec![sentence]))?;
         let (written, resolved) = changed(&running, &text, asked)?;
+        check_certificate(&resolved, asked)?;
         if written != text {
             write(&file, &written).map_err(Refusal::Unwritable)?;
         }
@@ -165,6 +171,28 @@ impl Settings {
         self.live.send_if_modified(|old| std::mem::replace(old, live.clone()) != live);
         Ok(overview(&running))
     }
+}
+
+/// Whether somebody of this rank may change all of these; what is no setting is told later.
+fn permitted(asked: &Map<String, Json>, by: Rank) -> Result<(), Refusal> {
+    let beyond = asked.keys().filter_map(|key| by_key(key)).filter(|setting| setting.changed_by > by);
+    let keys: Vec<&str> = beyond.map(|setting| setting.key).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::NotYours(format!("Only at this server's own computer can be changed: {}.", keys.join(", "))))
+}
+
+/// A certificate that is asked for is read now: the next start would fail by it, perhaps far from who could put it right.
+fn check_certificate(resolved: &Resolved, asked: &Map<String, Json>) -> Result<(), Refusal> {
+    let is_asked = ["tlsCert", "tlsKey"].iter().any(|key| asked.contains_key(*key));
+    let Some((cert, key)) = resolved.tls.as_ref().filter(|_| is_asked) else { return Ok(()) };
+    Tls::check(cert, key).map_err(|error| {
+        let sentence = error.to_string();
+        let mut letters = sentence.chars();
+        let first = letters.next().map(|first| first.to_ascii_uppercase());
+        Refusal::Invalid(vec![first.into_iter().chain(letters).chain(['.']).collect()])
+    })
 }
 
 /// The text of the file after a change, and what it comes to.
@@ -366,7 +394,7 @@ mod tests {
         }
 
         fn change(&self, asked: Json) -> Result<Overview, Refusal> {
-            self.settings.change(asked.as_object().expect("an object"))
+            self.settings.change(asked.as_object().expect("an object"), Rank::Owner)
         }
 
         fn refusal(&self, asked: Json) -> String {
@@ -394,7 +422,7 @@ mod tests {
         for (key, value, default, source, changeable) in table {
             let entry = entry(&overview, key);
             assert_eq!((&entry.value, &entry.default, entry.source), (&value, &default, source), "{key}");
-            assert_eq!((entry.is_changeable(), &entry.running), (changeable, &None), "{key}");
+            assert_eq!((entry.is_changeable(Rank::Owner), &entry.running), (changeable, &None), "{key}");
         }
         assert_eq!((overview.restart_needed(), overview.mistakes, overview.file), (vec![], vec![], den.file()));
     }
@@ -423,11 +451,14 @@ mod tests {
         use crate::config::listed::Effect;
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().to_string_lossy().into_owned();
+        let [cert, key] = pair(folder.path(), "a", 2100);
         let port = |key: &str| if key == "httpsPort" { json!(7001) } else { json!(7002) };
         let mut asked = Map::new();
         for setting in SETTINGS.iter().filter(|setting| setting.is_of_the_file()) {
             use crate::config::listed::Kind;
             let value = match (setting.key, setting.kind) {
+                ("tlsCert", _) => json!(cert),
+                ("tlsKey", _) => json!(key),
                 ("bind", _) => json!("192.168.7.7"),
                 ("log", _) => json!("debug"),
                 ("peers", _) => json!(["192.168.7.7:7"]),
@@ -442,7 +473,7 @@ mod tests {
             asked.insert(setting.key.to_owned(), value);
         }
         let den = Den::new(&[], &[], None);
-        let overview = den.settings.change(&asked).expect("changed");
+        let overview = den.settings.change(&asked, Rank::Owner).expect("changed");
         for entry in overview.entries.iter().filter(|entry| entry.setting.is_of_the_file()) {
             let key = entry.setting.key;
             assert_eq!(Some(&entry.value), asked.get(key), "{key}");
@@ -479,6 +510,62 @@ mod tests {
         );
         assert_eq!(den.text(), text);
         assert_eq!(den.settings.live().borrow().name, "Den");
+    }
+
+    /// A certificate that ends in this year, and its key, in files.
+    fn pair(folder: &Path, name: &str, until: i32) -> [PathBuf; 2] {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(["a.example".to_owned()]).expect("a host");
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2000, 1, 1), rcgen::date_time_ymd(until, 1, 1));
+        let files = ["pem", "key"].map(|kind| folder.join(format!("{name}.{kind}")));
+        std::fs::write(&files[0], params.self_signed(&key).expect("signed").pem()).expect("written");
+        std::fs::write(&files[1], key.serialize_pem()).expect("written");
+        files
+    }
+
+    #[test]
+    fn a_certificate_is_read_before_it_is_taken() {
+        let den = Den::new(&[], &[], None);
+        let [cert, key] = pair(den.folder.path(), "good", 2100);
+        let [_, other] = pair(den.folder.path(), "other", 2100);
+        let [old, old_key] = pair(den.folder.path(), "old", 2001);
+        let nothing = den.folder.path().join("nothing");
+        for (cert, key, flaw) in [
+            (&cert, &other, "the key does not belong to this certificate."),
+            (&cert, &nothing, "the key cannot be read: No such file or directory (os error 2)."),
+            (&old, &old_key, "it expired on 2001-01-01."),
+        ] {
+            let Err(Refusal::Invalid(said)) = den.change(json!({ "tlsCert": cert, "tlsKey": key, "name": "x" })) else { panic!("{flaw}") };
+            assert!(said.len() == 1 && said[0].starts_with("The certificate ") && said[0].ends_with(flaw), "{said:?}");
+            assert!(!den.file().exists());
+        }
+        den.change(json!({ "tlsCert": cert, "tlsKey": key })).expect("taken");
+        // What went bad meanwhile is in the way of nothing else, nor of taking it back.
+        std::fs::remove_file(&cert).expect("gone");
+        den.change(json!({ "name": "x" })).expect("changed");
+        assert!(den.refusal(json!({ "tlsCert": cert })).contains("cannot be read"));
+        den.change(json!({ "tlsCert": null, "tlsKey": null })).expect("taken back");
+    }
+
+    #[test]
+    fn what_is_the_owners_no_other_device_changes() {
+        let den = Den::new(&[], &[], Some("queue-length = 1\n"));
+        let change = |asked: Json| den.settings.change(asked.as_object().expect("an object"), Rank::Admin);
+        for setting in SETTINGS.iter().filter(|setting| setting.changed_by == Rank::Owner) {
+            // Taking back is a change, and a wrong value does not tell what a right one would have.
+            for value in [Json::Null, json!({ "odd": 1 })] {
+                let Err(Refusal::NotYours(said)) = change(json!({ "name": "x", setting.key: value })) else { panic!("{}", setting.key) };
+                assert_eq!(said, format!("Only at this server's own computer can be changed: {}.", setting.key));
+            }
+        }
+        let Err(Refusal::NotYours(said)) = change(json!({ "ffmpeg": "/x", "log": "trace", "queueLength": 3 })) else { panic!("changed") };
+        assert!(said.contains("ffmpeg") && said.contains("log") && !said.contains("queueLength"), "{said}");
+        assert_eq!(den.text(), "queue-length = 1\n");
+        let overview = change(json!({ "name": "x", "queueLength": 3, "expireAfter": "1h", "cacheMaxBytes": "5GiB" })).expect("changed");
+        for entry in overview.entries.iter().filter(|entry| entry.setting.is_of_the_file()) {
+            assert!(entry.is_changeable(Rank::Owner), "{}", entry.setting.key);
+            assert_eq!(entry.is_changeable(Rank::Admin), entry.setting.changed_by == Rank::Admin, "{}", entry.setting.key);
+        }
     }
 
     #[test]
@@ -628,7 +715,7 @@ mod tests {
             let mut expected = BTreeMap::new();
             for (key, value, read) in changes {
                 let asked = Map::from_iter([(key.to_owned(), value)]);
-                prop_assert!(den.settings.change(&asked).is_ok(), "{asked:?}");
+                prop_assert!(den.settings.change(&asked, Rank::Owner).is_ok(), "{asked:?}");
                 expected.insert(key, read);
             }
             let told = den.settings.running.lock().expect("unlocked").told.clone();

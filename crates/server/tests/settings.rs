@@ -91,6 +91,7 @@ async fn what_makes_no_sense_is_refused_all_at_once() {
     let server = server(&[], &[], FILE).await;
     let asked = json!({ "colour": "red", "expireAfter": "soon", "queueLength": -1, "name": "a\u{202e}b" });
     let detail = refused(&change(&server, asked).await, 422, "invalid");
+    assert!(detail.contains("\"ab\"") && !detail.contains('\u{202e}'), "what is quoted turns nothing around: {detail}");
     for part in ["\"colour\"", "expireAfter wants a time", "queueLength wants a number", "name wants a name"] {
         assert!(detail.contains(part), "{detail}");
     }
@@ -225,4 +226,43 @@ async fn a_phone_neither_sees_nor_changes_them() {
         refused(&server::answer(request.json(&json!({ "name": "x" }))).await, 403, "forbidden");
     }
     assert_eq!((text(&server).as_str(), name(&server).await.as_str()), (FILE, "Den"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_with_the_owners_rights_changes_nothing_that_reaches_into_the_machine() {
+    let server = server(&[], &[], FILE).await;
+    let offer = server.call(Method::POST, "/api/pairings", Some(json!({ "admin": true }))).await.json();
+    let body = json!({ "code": offer["code"], "deviceName": "Phone", "platform": "test" });
+    let paired = server.call(Method::POST, "/api/pair", Some(body)).await;
+    assert_eq!(paired.status, 201, "{}", paired.text());
+    let token = paired.json()["token"].as_str().expect("a token").to_owned();
+    let by_phone = async |method, body: Value| {
+        let request = server.client().request(method, server.here("/api/settings")).bearer_auth(&token);
+        server::answer(request.json(&body)).await
+    };
+    let (phones, owners) = (by_phone(Method::GET, json!({})).await.json(), settings(&server).await);
+    for key in ["ffmpeg", "ffprobe", "tlsCert", "tlsKey", "hostNames", "corsOrigins", "peers", "caUnconstrained", "log"] {
+        assert_eq!(
+            (&phones["settings"][key]["changeable"], &owners["settings"][key]["changeable"]),
+            (&json!(false), &json!(true)),
+            "{key}"
+        );
+        let value = if key.ends_with('s') { json!([]) } else { Value::Null };
+        let detail = refused(&by_phone(Method::PATCH, json!({ "name": "Hers", key: value })).await, 403, "forbidden");
+        assert!(detail.contains(key), "{detail}");
+    }
+    assert_eq!((text(&server).as_str(), name(&server).await.as_str()), (FILE, "Den"));
+    assert_eq!(phones["settings"]["name"]["changeable"], true);
+    let changed = by_phone(Method::PATCH, json!({ "name": "Hers", "queueLength": 3 })).await;
+    assert_eq!((changed.status, name(&server).await.as_str()), (200, "Hers"), "{}", changed.text());
+    assert_eq!(change(&server, json!({ "log": "debug", "peers": ["192.168.1.5:6881"] })).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_cannot_be_used_is_not_written_down() {
+    let server = server(&[], &[], FILE).await;
+    let ca = server.data_dir().join("ca.pem");
+    let detail = refused(&change(&server, json!({ "tlsCert": ca, "tlsKey": ca })).await, 422, "invalid");
+    assert!(detail.ends_with("there is no private key in PEM form (PKCS#8, SEC1 or PKCS#1) in the key's file."), "{detail}");
+    assert_eq!(text(&server), FILE);
 }

@@ -63,6 +63,16 @@ pub enum Effect {
     Restart,
 }
 
+/// By whom a setting may be changed while the server runs. Who is higher may do what the lower ones may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// By every device with the owner's scope.
+    Admin,
+    /// By the owner at this machine only: what would lead to running, reading or telling something that the device that asks could not do
+    /// by itself. A stolen phone must not.
+    Owner,
+}
+
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
@@ -76,12 +86,19 @@ pub struct Setting {
     pub kind: Kind,
     /// When a change is felt.
     pub effect: Effect,
+    /// Who may change it.
+    pub changed_by: Rank,
     /// Its value.
     pub value: fn(&Resolved) -> Json,
 }
 
 const fn setting(key: &'static str, flag: &'static str, group: Group, kind: Kind, effect: Effect, value: fn(&Resolved) -> Json) -> Setting {
-    Setting { key, flag, group, kind, effect, value }
+    Setting { key, flag, group, kind, effect, changed_by: Rank::Admin, value }
+}
+
+/// A setting that is changed by the owner at this machine only.
+const fn owners(setting: Setting) -> Setting {
+    Setting { changed_by: Rank::Owner, ..setting }
 }
 
 /// Every setting, in the order in which people are shown them.
@@ -92,20 +109,20 @@ pub const SETTINGS: &[Setting] = {
     &[
         setting("name", "name", Server, Text, Now, |r| json!(r.name)),
         setting("headless", "headless", Server, Switch, Restart, |r| json!(r.headless)),
-        setting("httpPort", "http-port", Network, Number, Restart, |r| json!(r.http_port)),
-        setting("httpsPort", "https-port", Network, Number, Restart, |r| json!(r.https_port)),
-        setting("bind", "bind", Network, Text, Restart, |r| json!(r.bind)),
-        setting("hostNames", "host-name", Network, List, Restart, |r| json!(r.host_names)),
-        setting("corsOrigins", "cors-origin", Network, List, Restart, |r| json!(r.cors_origins)),
-        setting("tlsCert", "tls-cert", Network, File, Restart, |r| json!(r.tls.as_ref().map(|(certificate, _)| certificate))),
-        setting("tlsKey", "tls-key", Network, File, Restart, |r| json!(r.tls.as_ref().map(|(_, key)| key))),
-        setting("caUnconstrained", "ca-unconstrained", Network, Switch, Restart, |r| json!(r.ca_unconstrained)),
+        owners(setting("httpPort", "http-port", Network, Number, Restart, |r| json!(r.http_port))),
+        owners(setting("httpsPort", "https-port", Network, Number, Restart, |r| json!(r.https_port))),
+        owners(setting("bind", "bind", Network, Text, Restart, |r| json!(r.bind))),
+        owners(setting("hostNames", "host-name", Network, List, Restart, |r| json!(r.host_names))),
+        owners(setting("corsOrigins", "cors-origin", Network, List, Restart, |r| json!(r.cors_origins))),
+        owners(setting("tlsCert", "tls-cert", Network, File, Restart, |r| json!(r.tls.as_ref().map(|(certificate, _)| certificate)))),
+        owners(setting("tlsKey", "tls-key", Network, File, Restart, |r| json!(r.tls.as_ref().map(|(_, key)| key)))),
+        owners(setting("caUnconstrained", "ca-unconstrained", Network, Switch, Restart, |r| json!(r.ca_unconstrained))),
         setting("noMdns", "no-mdns", Network, Switch, Restart, |r| json!(r.no_mdns)),
         setting("cacheMaxBytes", "cache-max-bytes", Space, Size, Now, |r| json!(r.cache_max_bytes)),
         setting("reserveBytes", "reserve-bytes", Space, Size, Restart, |r| json!(r.reserve_bytes)),
-        setting("cacheDir", "cache-dir", Space, Folder, Restart, |r| json!(r.cache_dir)),
-        setting("dataDir", "data-dir", Space, Folder, Restart, |r| json!(r.data_dir)),
-        setting("configDir", "config-dir", Space, Folder, Restart, |r| json!(r.config_dir)),
+        owners(setting("cacheDir", "cache-dir", Space, Folder, Restart, |r| json!(r.cache_dir))),
+        owners(setting("dataDir", "data-dir", Space, Folder, Restart, |r| json!(r.data_dir))),
+        owners(setting("configDir", "config-dir", Space, Folder, Restart, |r| json!(r.config_dir))),
         setting("expireAfter", "expire-after", Streams, Time, Now, |r| seconds(r.expire_after)),
         setting("maxStreamsPerDevice", "max-streams-per-device", Streams, Number, Restart, |r| json!(r.max_streams_per_device)),
         setting("queueLength", "queue-length", Streams, Number, Restart, |r| json!(r.queue_length)),
@@ -114,11 +131,11 @@ pub const SETTINGS: &[Setting] = {
         setting("stallTimeout", "stall-timeout", Torrents, Time, Now, |r| seconds(r.stall_timeout)),
         setting("noDht", "no-dht", Torrents, Switch, Restart, |r| json!(r.no_dht)),
         setting("noTrackers", "no-trackers", Torrents, Switch, Restart, |r| json!(r.no_trackers)),
-        setting("peers", "peer", Torrents, List, Restart, |r| json!(r.peers)),
-        setting("allowPrivatePeers", "allow-private-peers", Torrents, Switch, Restart, |r| json!(r.allow_private_peers)),
-        setting("ffmpeg", "ffmpeg", Programs, File, Restart, |r| json!(r.ffmpeg)),
-        setting("ffprobe", "ffprobe", Programs, File, Restart, |r| json!(r.ffprobe)),
-        setting("log", "log", Programs, Text, Restart, |r| json!(r.log)),
+        owners(setting("peers", "peer", Torrents, List, Restart, |r| json!(r.peers))),
+        owners(setting("allowPrivatePeers", "allow-private-peers", Torrents, Switch, Restart, |r| json!(r.allow_private_peers))),
+        owners(setting("ffmpeg", "ffmpeg", Programs, File, Restart, |r| json!(r.ffmpeg))),
+        owners(setting("ffprobe", "ffprobe", Programs, File, Restart, |r| json!(r.ffprobe))),
+        owners(setting("log", "log", Programs, Text, Restart, |r| json!(r.log))),
         setting("sample", "sample", Development, Switch, Restart, |r| json!(r.sample)),
         setting("mock", "mock", Development, Switch, Restart, |r| json!(r.mock)),
         setting("mockSpeed", "mock-speed", Development, Number, Restart, |r| number(r.mock_speed)),
@@ -248,6 +265,19 @@ mod tests {
             assert!(by_key(setting.key).is_some_and(|found| found.flag == setting.flag));
             assert_eq!(setting.kind == Kind::List, typed::is_list(setting.flag), "{camel}");
         }
+    }
+
+    #[test]
+    fn what_reaches_into_the_machine_is_the_owners() {
+        let of = |rank| SETTINGS.iter().filter(move |setting| setting.changed_by == rank);
+        assert!(of(Rank::Admin).all(|setting| !matches!(setting.kind, Kind::File | Kind::Folder | Kind::List)), "paths and lists");
+        let names: Vec<&str> = of(Rank::Admin).map(|setting| setting.key).collect();
+        assert_eq!(
+            names.join(" "),
+            "name headless noMdns cacheMaxBytes reserveBytes expireAfter maxStreamsPerDevice queueLength maxProductions metadataTimeout \
+             stallTimeout noDht noTrackers sample mock mockSpeed"
+        );
+        assert!(Rank::Owner > Rank::Admin);
     }
 
     #[test]

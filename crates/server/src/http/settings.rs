@@ -14,11 +14,12 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::Admin;
+use super::auth::{Admin, Caller};
 use super::problem::{Code, Json, Problem, ProblemBody};
 use crate::app::App;
-use crate::config::listed::{Effect, Group, Kind, SETTINGS, Setting};
+use crate::config::listed::{Effect, Group, Kind, Rank, SETTINGS, Setting};
 use crate::settings::{Entry, Overview, Refusal, Settings, Source};
+use crate::trust::DeviceId;
 
 /// The most mistakes that one answer lists.
 const MOST_MISTAKES: usize = 20;
@@ -44,13 +45,17 @@ pub struct SettingsView {
 
 /// Settings by name, in the order in which people are shown them.
 #[derive(Debug)]
-struct Entries(Vec<Entry>);
+struct Entries {
+    all: Vec<Entry>,
+    /// For whom they are shown.
+    rank: Rank,
+}
 
 impl Serialize for Entries {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for entry in &self.0 {
-            map.serialize_entry(entry.setting.key, &SettingView::of(entry))?;
+        let mut map = serializer.serialize_map(Some(self.all.len()))?;
+        for entry in &self.all {
+            map.serialize_entry(entry.setting.key, &SettingView::of(entry, self.rank))?;
         }
         map.end()
     }
@@ -91,7 +96,8 @@ struct SettingView {
     default: Value,
     /// Where its value comes from.
     source: Source,
-    /// Whether it can be changed here; not where a flag or the environment says what it is.
+    /// Whether whoever asks can change it here: not where a flag or the environment says what it is, nor, from another device than the
+    /// server's own computer, where it reaches into that computer (programs, folders, certificates, ports, peers, hosts).
     changeable: bool,
     /// What kind of value it has.
     kind: Kind,
@@ -104,13 +110,13 @@ struct SettingView {
 }
 
 impl SettingView {
-    fn of(entry: &Entry) -> Self {
+    fn of(entry: &Entry, rank: Rank) -> Self {
         Self {
             value: entry.value.clone(),
             running: entry.running.clone(),
             default: entry.default.clone(),
             source: entry.source,
-            changeable: entry.is_changeable(),
+            changeable: entry.is_changeable(rank),
             kind: entry.setting.kind,
             effect: entry.setting.effect,
             group: entry.setting.group,
@@ -155,34 +161,44 @@ fn schema_of(setting: &Setting) -> Schema {
 
 /// All settings: their values, where each comes from, and when a change is felt. Only for the owner of the server.
 #[utoipa::path(get, path = "/api/settings", tag = "settings", responses((status = 200, body = SettingsView)))]
-async fn show(State(app): State<App>, _: Admin) -> Result<Json<SettingsView>, Problem> {
-    apart(app.settings, |settings| Ok(settings.overview())).await
+async fn show(State(app): State<App>, Admin(caller): Admin) -> Result<Json<SettingsView>, Problem> {
+    apart(app.settings, rank(&caller), |settings| Ok(settings.overview())).await
 }
 
-/// Changes settings, all or none, and writes them into `config.toml`. Only for the owner of the server.
+/// Changes settings, all or none, and writes them into `config.toml`. Only for the owner of the server; what reaches into its computer
+/// only with that computer's own token.
 #[utoipa::path(patch, path = "/api/settings", tag = "settings", request_body = SettingsChange, responses(
     (status = 200, body = SettingsView, description = "Changed; `restartNeeded` names what waits for the next start"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json",
+        description = "Not the owner's scope; or some can be changed at the server's own computer only: they are named"),
     (status = 409, body = ProblemBody, content_type = "application/problem+json",
         description = "A flag or the environment fixes a setting, or the file is broken or cannot be written"),
     (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "Values that make no sense: all of them are named")
 ))]
-async fn change(State(app): State<App>, _: Admin, Json(asked): Json<SettingsChange>) -> Result<Json<SettingsView>, Problem> {
-    apart(app.settings, move |settings| settings.change(&asked.0)).await
+async fn change(State(app): State<App>, Admin(caller): Admin, Json(asked): Json<SettingsChange>) -> Result<Json<SettingsView>, Problem> {
+    let rank = rank(&caller);
+    apart(app.settings, rank, move |settings| settings.change(&asked.0, rank)).await
+}
+
+/// What somebody with the owner's scope may change: at this machine all, from elsewhere what a thief may have.
+fn rank(caller: &Caller) -> Rank {
+    if caller.device == DeviceId::owner() { Rank::Owner } else { Rank::Admin }
 }
 
 /// Files are read and written where it keeps no request waiting.
 async fn apart(
     settings: Arc<Settings>,
+    rank: Rank,
     work: impl FnOnce(&Settings) -> Result<Overview, Refusal> + Send + 'static,
 ) -> Result<Json<SettingsView>, Problem> {
     let done = tokio::task::spawn_blocking(move || work(&settings)).await.map_err(Problem::internal)?;
-    done.map(|overview| Json(view(overview))).map_err(problem)
+    done.map(|overview| Json(view(overview, rank))).map_err(problem)
 }
 
-fn view(overview: Overview) -> SettingsView {
+fn view(overview: Overview, rank: Rank) -> SettingsView {
     SettingsView {
         restart_needed: overview.restart_needed(),
-        settings: Entries(overview.entries),
+        settings: Entries { all: overview.entries, rank },
         config_file: overview.file,
         mistakes: overview.mistakes,
     }
@@ -190,6 +206,7 @@ fn view(overview: Overview) -> SettingsView {
 
 fn problem(refusal: Refusal) -> Problem {
     match refusal {
+        Refusal::NotYours(sentence) => Problem::new(Code::Forbidden, sentence),
         Refusal::Invalid(sentences) => Problem::new(Code::Invalid, listed(&sentences)),
         Refusal::Fixed(sentence) => Problem::new(Code::Conflict, sentence),
         Refusal::Broken(sentences) => {

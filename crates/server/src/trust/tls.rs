@@ -121,6 +121,12 @@ impl ResolvesServerCert for Serving {
     }
 }
 
+/// The user's own certificate, if it can be used now.
+fn users(cert: &Path, key: &Path, now: SystemTime) -> Result<Chain, TlsError> {
+    let chain = Chain::read(cert, key).and_then(|chain| chain.valid_at(now));
+    chain.map_err(|flaw| TlsError::Files { cert: cert.to_owned(), key: key.to_owned(), flaw })
+}
+
 impl Tls {
     /// Gets the first certificate ready.
     ///
@@ -128,6 +134,14 @@ impl Tls {
     /// When the user's own certificate cannot be used, with a sentence that says why.
     pub fn open(what: Certificates, names: Names) -> Result<Arc<Self>, TlsError> {
         Self::open_with(what, names, Policy::default())
+    }
+
+    /// Whether [`Tls::open`] could use the user's own certificate as it is now.
+    ///
+    /// # Errors
+    /// The same as there.
+    pub fn check(cert: &Path, key: &Path) -> Result<(), TlsError> {
+        users(cert, key, SystemTime::now()).map(drop)
     }
 
     /// The same with other lifetimes.
@@ -138,10 +152,7 @@ impl Tls {
         let now = SystemTime::now();
         let served = match &what {
             Certificates::Own(authority) => Served::issue(authority, subject(&names, authority.constraints()), policy.life, now)?,
-            Certificates::Files { cert, key } => {
-                let chain = Chain::read(cert, key).and_then(|chain| chain.valid_at(now));
-                Served::from(chain.map_err(|flaw| TlsError::Files { cert: cert.clone(), key: key.clone(), flaw })?, now)
-            }
+            Certificates::Files { cert, key } => Served::from(users(cert, key, now)?, now),
         };
         let serving = Arc::new(Serving(ArcSwap::from_pointee(served)));
         let config = Arc::new(config(serving.clone())?);
