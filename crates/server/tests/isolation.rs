@@ -611,7 +611,7 @@ async fn http2_is_reset_too_when_its_device_is_revoked() {
     assert_eq!(server.call(Method::DELETE, &format!("/api/devices/{}", phones[0].id), None).await.status, 204);
     let ended = tokio::time::timeout(AT_ONCE, connection).await.expect("it ends").expect("ended");
     let error = ended.expect_err("reset");
-    assert!(error.is_io(), "{error}");
+    assert_eq!(error.get_io().map(std::io::Error::kind), Some(std::io::ErrorKind::ConnectionReset), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
