@@ -336,7 +336,7 @@ impl Life {
             (format!("GET {path} HTTP/7.3\r\nHost: {here}\r\n\r\n"), "400"),
             (line(&path, here, &format!("{bearer}\u{1}\r\n")), "400"),
             (line(&format!("{path}?{}", "x".repeat(70_000)), here, &format!("{bearer}\r\n")), "4"),
-            (line(&path, here, &format!("X: {}\r\n{bearer}\r\n", "x".repeat(20_000))), "431"),
+            (line(&path, here, &format!("X: {}\r\n{bearer}\r\n", "x".repeat(20_000))), "413"),
         ] {
             let answer = self.raw(here, &request);
             let told = answer.split(' ').nth(1).unwrap_or_default();

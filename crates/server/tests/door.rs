@@ -332,11 +332,11 @@ fn requests_that_break_http_get_problems_too() {
     server.raw(format!("GET / HTTP/1.1\r\n{host}\r\nno colon\r\n\r\n").as_bytes()).is_problem(400, "bad_request");
     for size in [17 << 10, 120 << 10, 2 << 20] {
         let headers = format!("GET /healthz HTTP/1.1\r\n{host}\r\nX-Big: {}\r\n\r\n", "x".repeat(size));
-        server.raw(headers.as_bytes()).is_problem(431, "too_large");
+        server.raw(headers.as_bytes()).is_problem(413, "too_large");
     }
     let many: String = (0..400).map(|n| format!("X-{n}: y\r\n")).collect();
-    server.raw(format!("GET /healthz HTTP/1.1\r\n{host}\r\n{many}\r\n").as_bytes()).is_problem(431, "too_large");
-    server.raw(format!("GET /{} HTTP/1.1\r\n{host}\r\n\r\n", "x".repeat(9 << 10)).as_bytes()).is_problem(414, "too_large");
+    server.raw(format!("GET /healthz HTTP/1.1\r\n{host}\r\n{many}\r\n").as_bytes()).is_problem(413, "too_large");
+    server.raw(format!("GET /{} HTTP/1.1\r\n{host}\r\n\r\n", "x".repeat(9 << 10)).as_bytes()).is_problem(413, "too_large");
     let fits = format!("GET /healthz HTTP/1.1\r\n{host}\r\nX-Fits: {}\r\n\r\n", "x".repeat(15 << 10));
     assert_eq!(server.raw(fits.as_bytes()).status, 200);
 }
@@ -354,7 +354,7 @@ fn http2_without_tls_comes_through_the_same_door() {
         let table = [
             (host.as_str(), "/api/health", "", 200, None),
             (&host, "/api/nothing", "", 401, Some("unauthenticated")),
-            (&host, "/api/health", &big, 431, Some("too_large")),
+            (&host, "/api/health", &big, 413, Some("too_large")),
             ("evil.example", "/api/health", "", 421, Some("wrong_host")),
         ];
         for (authority, path, header, status, code) in table {
@@ -377,7 +377,7 @@ fn strangers_are_slowed_down_and_known_devices_are_not() {
     refused.is_problem(429, "too_many_requests");
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert!(ask("GET /api/nothing", &[&server.authorization()]).iter().all(|answer| answer.status == 404));
-    assert!(ask("GET /m/none/master.m3u8", &[]).iter().all(|answer| answer.status == 404));
+    assert!(ask("GET /", &[]).iter().all(|answer| answer.status == 200), "pages are never counted");
 }
 
 #[test]
@@ -402,11 +402,11 @@ fn https_is_the_whole_api() {
     broken.write_all(b"GARBAGE\r\n\r\n").expect("sent");
     Answer::read(&mut BufReader::new(broken)).is_problem(400, "bad_request");
     let big = format!("X-Big: {}", "x".repeat(20 << 10));
-    server.ask_https("GET /healthz", &[&big], b"").is_problem(431, "too_large");
+    server.ask_https("GET /healthz", &[&big], b"").is_problem(413, "too_large");
     let huge = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Big: {}\r\n\r\n", "x".repeat(120 << 10));
     let mut stream = server.tls(&["http/1.1"]);
     let _ = stream.write_all(huge.as_bytes());
-    Answer::read(&mut BufReader::new(stream)).is_problem(431, "too_large");
+    Answer::read(&mut BufReader::new(stream)).is_problem(413, "too_large");
 }
 
 #[test]
@@ -439,8 +439,8 @@ fn http2_over_tls_comes_through_the_same_door() {
             (&host, "/api/nothing", &[], 401, Some("unauthenticated")),
             (&host, "/api/nothing", &[("authorization", &bearer)], 404, Some("not_found")),
             (&host, "/api/nothing", &[("authorization", &bearer), ("origin", "https://evil.example")], 403, Some("forbidden")),
-            (&host, "/api/health", &[("x-big", &big)], 431, Some("too_large")),
-            (&host, "/api/health", &[("x-a", &big), ("x-b", &big), ("x-c", &big), ("x-d", &big), ("x-e", &big)], 431, Some("too_large")),
+            (&host, "/api/health", &[("x-big", &big)], 413, Some("too_large")),
+            (&host, "/api/health", &[("x-a", &big), ("x-b", &big), ("x-c", &big), ("x-d", &big), ("x-e", &big)], 413, Some("too_large")),
             ("evil.example", "/api/health", &[], 421, Some("wrong_host")),
             (&host, "/api/health", &[("host", "evil.example")], 421, Some("wrong_host")),
             (&host, "/api/health", &[("host", "localhost")], 421, Some("wrong_host")),
@@ -486,6 +486,10 @@ fn plain_http_on_the_port_of_tls_is_led_to_https() {
             assert_eq!(answer.status, 308, "{method} {path}");
             assert_eq!(answer.header("location"), Some(format!("https://127.0.0.1:{port}{path}").as_str()));
         }
+    }
+    for method in ["GET", "OPTIONS"] {
+        let answer = server.ask_at(server.https, &format!("{method} *"), &[]);
+        assert_eq!((answer.status, answer.header("location")), (308, Some(format!("https://127.0.0.1:{port}/").as_str())));
     }
     let ask = |host: &str| {
         let mut stream = TcpStream::connect(server.https).expect("connected");
@@ -637,17 +641,148 @@ fn starts_are_limited_and_mistyped_links_are_not_counted() {
 fn attempts_to_pair_are_limited_by_address() {
     let server = Server::start(&[]);
     let body = br#"{"code":"AAAAAAAA","deviceName":"x","platform":"x"}"#;
-    let attempt = |from: [u8; 4]| {
+    let attempt_at = |path: &str, from: [u8; 4]| {
         let mut stream = Server::connect_from(from, server.address);
-        stream.write_all(&request(server.address, "POST /api/pair", &["Content-Type: application/json"], body)).expect("sent");
+        stream.write_all(&request(server.address, &format!("POST {path}"), &["Content-Type: application/json"], body)).expect("sent");
         Answer::read(&mut BufReader::new(stream))
     };
+    let attempt = |from| attempt_at("/api/pair", from);
     let first: Vec<_> = (0..10).map(|_| attempt([127, 0, 0, 3]).status).collect();
     assert!(first.iter().all(|status| matches!(status, 403 | 410)), "{first:?}");
     let refused = (0..5).map(|_| attempt([127, 0, 0, 3])).find(|answer| answer.status == 429).expect("limited");
     refused.is_problem(429, "too_many_requests");
     assert!(refused.header("retry-after").and_then(|wait| wait.parse::<u64>().ok()).is_some_and(|wait| (1..=6).contains(&wait)));
     assert!(matches!(attempt([127, 0, 0, 4]).status, 403 | 410), "others may try");
+    // A token in front, good or not, does not lead around it.
+    for token in [&server.token, &"A".repeat(43)] {
+        let path = format!("/t/{token}/api/pair");
+        let refused = (0..12).map(|_| attempt_at(&path, [127, 0, 0, 5])).find(|answer| answer.status == 429);
+        refused.unwrap_or_else(|| panic!("not limited with {token}")).is_problem(429, "too_many_requests");
+    }
+}
+
+#[test]
+fn guessed_tickets_are_limited_and_good_ones_are_not() {
+    let server = Server::start(&[]);
+    let headers = [server.authorization(), "Content-Type: application/json".to_owned()];
+    let magnet = format!("{{\"magnetLink\":\"{}\"}}", "b".repeat(40));
+    let started = server.ask("POST /api/stream/start", &headers.each_ref().map(String::as_str), magnet.as_bytes()).json();
+    let events = started["eventsUrl"].as_str().expect("an address");
+    let good = events.strip_prefix(&format!("http://{}", server.address)).expect("ours").to_owned();
+    let mut line = BufReader::new(server.connect());
+    let mut guess = |n: usize| {
+        write!(line.get_mut(), "GET /m/guessed{n}/master.m3u8 HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        Answer::read(&mut line)
+    };
+    let refused = (0..200).map(&mut guess).find(|answer| answer.status != 404).expect("limited");
+    refused.is_problem(429, "too_many_requests");
+    assert!(refused.header("retry-after").is_some());
+    for n in 0..40 {
+        guess(n);
+        let mut stream = server.connect();
+        write!(stream, "GET {good} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        assert_eq!(Answer::read(&mut BufReader::new(stream)).status, 200);
+    }
+}
+
+#[test]
+fn few_torrents_are_looked_into_at_once_and_a_revoked_device_waits_no_longer() {
+    let server = Server::start(&[]);
+    let token = server.pair("Phone");
+    let bearer = format!("Authorization: Bearer {token}");
+    let begin = |n: usize| {
+        let mut stream = server.connect();
+        let body = format!("{{\"magnetLink\":\"{n:040x}\"}}");
+        stream
+            .write_all(&request(
+                server.address,
+                "POST /api/torrents/inspect",
+                &[&bearer, "Content-Type: application/json"],
+                body.as_bytes(),
+            ))
+            .expect("sent");
+        BufReader::new(stream)
+    };
+    let waiting: Vec<_> = (1..4).map(begin).collect();
+    let begun = Instant::now();
+    std::thread::sleep(Duration::from_millis(500));
+    let refused = Answer::read(&mut begin(4));
+    refused.is_problem(429, "too_many_requests");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    let id = server.ask("GET /api/devices/me", &[&bearer], b"").json()["id"].as_str().expect("its id").to_owned();
+    assert_eq!(server.ask(&format!("DELETE /api/devices/{id}"), &[&server.authorization()], b"").status, 204);
+    for mut waiting in waiting {
+        Answer::read(&mut waiting).is_problem(401, "unauthenticated");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_device_that_revokes_itself_hears_so_before_its_connection_is_reset() {
+    let server = Server::start(&[]);
+    let bearer = format!("Bearer {}", server.pair("Phone"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async {
+        let tcp = tokio::net::TcpStream::connect(server.address).await.expect("connected");
+        let (mut client, connection) = h2::client::handshake(tcp).await.expect("HTTP/2");
+        let connection = tokio::spawn(connection);
+        let mut ask = |method: &str, path: &str| {
+            let uri = format!("http://{}{path}", server.address);
+            let request = http::Request::builder().method(method).uri(uri).header("authorization", &bearer).body(()).expect("request");
+            client.send_request(request, true).expect("sent").0
+        };
+        let me = ask("GET", "/api/devices/me").await.expect("answered");
+        let me: Value = serde_json::from_slice(&me.into_body().data().await.expect("a body").expect("data")).expect("JSON");
+        let mut events = ask("GET", "/api/events").await.expect("answered").into_body();
+        assert!(events.data().await.expect("a beginning").is_ok());
+        let revoked = Instant::now();
+        let answer = ask("DELETE", &format!("/api/devices/{}", me["id"].as_str().expect("its id"))).await.expect("answered");
+        assert_eq!(answer.status(), 204);
+        while let Some(Ok(_)) = events.data().await {}
+        let ended = connection.await.expect("ended");
+        assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
+        assert!(ended.is_err(), "reset");
+    });
+}
+
+/// A connection that says that it speaks HTTP/2, and then nothing.
+fn sits(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let mut stream = Server::connect_from(from, to);
+    // The preface and an empty SETTINGS frame (RFC 9113 sections 3.4 and 6.5).
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").ok();
+    stream
+}
+
+#[test]
+fn strangers_who_sit_on_all_connections_do_not_keep_a_phone_out() {
+    let server = Server::start(&["--bind", "127.0.0.2"]);
+    let bearer = format!("Authorization: Bearer {}", server.pair("Phone"));
+    let lan = |port| SocketAddr::from(([127, 0, 0, 2], port));
+    let https = lan(server.https.port());
+    let config = Arc::new(client(&server.data("ca.pem"), &["http/1.1"]));
+    let phone = |from| {
+        let tls = ClientConnection::new(config.clone(), ServerName::from(https.ip())).expect("a client");
+        BufReader::new(StreamOwned::new(tls, Server::connect_from(from, https)))
+    };
+    let ask = |phone: &mut BufReader<StreamOwned<ClientConnection, TcpStream>>| {
+        let head = format!("GET /api/devices/me HTTP/1.1\r\nHost: {https}\r\n{bearer}\r\n\r\n");
+        phone.get_mut().write_all(head.as_bytes()).expect("sent");
+        Answer::read(phone).status
+    };
+    let mut sitting: Vec<_> = (0..512).map(|n| sits([127, 0, 1, (n / 128) as u8 + 1], lan(server.address.port()))).collect();
+    let mut first = phone([127, 0, 0, 3]);
+    assert_eq!(ask(&mut first), 200, "with four addresses");
+    // Whoever showed a token stays, however many come.
+    sitting.extend((0..600).map(|n| sits([127, 0, 2, (n % 50) as u8 + 1], lan(server.address.port()))));
+    assert_eq!(ask(&mut first), 200, "its connection is kept");
+    assert_eq!(ask(&mut phone([127, 0, 0, 4])), 200, "with fifty addresses");
+    let out = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
+        let mut sink = vec![];
+        !stream.read_to_end(&mut sink).is_err_and(|error| matches!(error.kind(), std::io::ErrorKind::WouldBlock))
+    };
+    assert!(out(&mut sitting[0]), "who sat there longest had to leave");
+    assert!(!out(sitting.last_mut().expect("the last")));
 }
 
 #[test]

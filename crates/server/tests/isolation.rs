@@ -14,6 +14,7 @@ mod server;
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod swarm;
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use balcony_server::trust::token::Token;
 use data_encoding::BASE64URL_NOPAD;
 use films::{AAC, both, by_ffmpeg, usual};
 use reqwest::Method;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use server::{Answer, TestServer};
 use swarm::{Swarm, SwarmOptions};
@@ -505,6 +508,110 @@ async fn a_revoked_device_is_out_within_two_seconds() {
     assert_eq!(bert.streams(&server).await, [string(&his, "streamId")]);
     plays(&server, string(&his, "streamUrl")).await;
     assert!(!his_events.is_finished());
+}
+
+/// How much a client's own system keeps for it, in bytes: asked for, and with what Linux makes of that.
+const CLIENTS_BUFFER: usize = 64 << 10;
+const CLIENT_HAS: u64 = 4 * CLIENTS_BUFFER as u64;
+
+/// Reads 600 kB each second until that fails; counts the bytes.
+fn read_paced(mut from: impl Read, counted: &AtomicU64) -> std::io::Error {
+    let mut piece = vec![0; 15_000];
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => return std::io::ErrorKind::UnexpectedEof.into(),
+            Ok(read) => drop(counted.fetch_add(read as u64, Ordering::Relaxed)),
+            Err(error) => return error,
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+}
+
+/// A connection of a client that keeps little.
+fn small_connection(server: &TestServer, base: &str) -> std::net::TcpStream {
+    let address: SocketAddr = base.split_once("://").expect("an address").1.parse().expect("an address");
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(CLIENTS_BUFFER).expect("set");
+    socket.connect(&address.into()).unwrap_or_else(|error| panic!("{error}: {}", server.said()));
+    let stream = std::net::TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    stream
+}
+
+/// A client of TLS that trusts the server's authority.
+fn trusting(server: &TestServer, alpn: &str) -> Arc<rustls::ClientConfig> {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(server.ca_pem()).expect("its authority")).expect("a certificate");
+    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    Arc::new(config)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_slow_reader_is_thrown_away_when_it_is_revoked() {
+    let swarm = Swarm::seed(&to_convert(), SwarmOptions::default()).await;
+    let (server, phones) = house(&[], &[("Plain", "Anna"), ("Tls", "Anna"), ("Bert's", "Bert")]).await;
+    let loopback = ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    for (phone, over_tls) in phones.iter().zip([false, true]) {
+        let view = phone.play(&server, &swarm.link()).await;
+        let path = path_of(string(&view, "directUrl"));
+        let base = if over_tls { server.https() } else { server.base() };
+        let host = base.split_once("://").expect("an address").1;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let mut tcp = small_connection(&server, base);
+        let paced = Arc::new(AtomicU64::default());
+        let (counting, config, name) = (paced.clone(), trusting(&server, "http/1.1"), loopback.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let error = if over_tls {
+                let mut tls = rustls::StreamOwned::new(rustls::ClientConnection::new(config, name).expect("a client"), tcp);
+                tls.write_all(head.as_bytes()).expect("sent");
+                read_paced(tls, &counting)
+            } else {
+                tcp.write_all(head.as_bytes()).expect("sent");
+                read_paced(tcp, &counting)
+            };
+            (error, Instant::now())
+        });
+        let begun = Instant::now();
+        while paced.load(Ordering::Relaxed) < 1_000_000 {
+            assert!(begun.elapsed().as_secs() < 30 && !reading.is_finished(), "{}", server.said());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(server.call(Method::DELETE, &format!("/api/devices/{}", phone.id), None).await.status, 204);
+        let (revoked, before) = (Instant::now(), paced.load(Ordering::Relaxed));
+        let (error, ended) = reading.await.expect("read");
+        let more = paced.load(Ordering::Relaxed) - before;
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "TLS: {over_tls}, {more} bytes more");
+        assert!(more <= CLIENT_HAS, "TLS: {over_tls}: {more} bytes more");
+        assert!(ended - revoked < AT_ONCE, "TLS: {over_tls}: {:?}", ended - revoked);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_is_reset_too_when_its_device_is_revoked() {
+    let swarm = Swarm::seed(&to_convert(), SwarmOptions::default()).await;
+    let (server, phones) = house(&[], &[("Phone", "Anna")]).await;
+    let view = phones[0].play(&server, &swarm.link()).await;
+    let uri = format!("{}{}", server.https(), path_of(string(&view, "directUrl")));
+    let tcp = small_connection(&server, server.https());
+    tcp.set_nonblocking(true).expect("set");
+    let tcp = TcpStream::from_std(tcp).expect("a connection");
+    let connector = tokio_rustls::TlsConnector::from(trusting(&server, "h2"));
+    let tls = connector.connect(ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST)), tcp).await.expect("a handshake");
+    // As much in flight as browsers allow.
+    let mut settings = h2::client::Builder::new();
+    settings.initial_window_size(6 << 20).initial_connection_window_size(15 << 20);
+    let (mut client, connection) = settings.handshake::<_, bytes::Bytes>(tls).await.expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get(uri).body(()).expect("a request");
+    let mut film = client.send_request(request, true).expect("sent").0.await.expect("an answer").into_body();
+    let first = film.data().await.expect("a beginning").expect("bytes");
+    film.flow_control().release_capacity(first.len()).expect("released");
+    assert_eq!(server.call(Method::DELETE, &format!("/api/devices/{}", phones[0].id), None).await.status, 204);
+    let ended = tokio::time::timeout(AT_ONCE, connection).await.expect("it ends").expect("ended");
+    let error = ended.expect_err("reset");
+    assert_eq!(error.get_io().map(std::io::Error::kind), Some(std::io::ErrorKind::ConnectionReset), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! Breaks an answer off when its device is revoked: whoever is being sent a film hears no more of it from then on.
+//! Breaks an answer off when its device is revoked: whoever is being sent a film hears no more of it from then on. What was handed
+//! over already and waits in some buffer is thrown away with the connection ([`Line`]).
 //!
 //! Bodies that are there as a whole are sent as they are: they are under way before anybody could be revoked.
 
@@ -13,11 +14,12 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::auth::Gone;
+use super::line::{self, Line};
 use super::rate::Seat;
 
 /// Makes an answer break off when the token in its extensions ([`Gone`]) is cancelled, or else `caller`'s; keeps the
-/// [`Seat`] in its extensions for as long as it is being sent.
-pub fn tie(mut response: Response, caller: Option<CancellationToken>) -> Response {
+/// [`Seat`] in its extensions for as long as it is being sent. `line` is the connection that it is sent on.
+pub fn tie(mut response: Response, caller: Option<CancellationToken>, line: Option<&Line>) -> Response {
     let seat = response.extensions_mut().remove::<Seat>();
     let gone = response.extensions_mut().remove::<Gone>().map(|gone| gone.0).or(caller);
     let whole = response.body().size_hint().exact().is_some();
@@ -25,7 +27,8 @@ pub fn tie(mut response: Response, caller: Option<CancellationToken>) -> Respons
         return response;
     }
     let gone = gone.unwrap_or_default();
-    response.map(|inner| Body::new(Tied { inner, gone: Box::pin(gone.cancelled_owned()), broken: false, _seat: seat }))
+    let line = line.map(|line| line.tie(gone.clone()));
+    response.map(|inner| Body::new(Tied { inner, gone: Box::pin(gone.cancelled_owned()), broken: false, line, _seat: seat }))
 }
 
 /// A body that ends with an error when its device is gone.
@@ -33,6 +36,7 @@ struct Tied {
     inner: Body,
     gone: Pin<Box<WaitForCancellationFutureOwned>>,
     broken: bool,
+    line: Option<line::Tied>,
     _seat: Option<Seat>,
 }
 
@@ -46,6 +50,9 @@ impl http_body::Body for Tied {
         }
         if self.gone.as_mut().poll(cx).is_ready() {
             self.broken = true;
+            if let Some(line) = &self.line {
+                line.broken();
+            }
             self.inner = Body::empty();
             return Poll::Ready(Some(Err(axum::Error::new(io::Error::from(io::ErrorKind::PermissionDenied)))));
         }
@@ -83,7 +90,7 @@ mod tests {
             if in_the_answer {
                 answer.extensions_mut().insert(Gone(gone.clone()));
             }
-            let mut body = tie(answer, (!in_the_answer).then(|| gone.clone())).into_body();
+            let mut body = tie(answer, (!in_the_answer).then(|| gone.clone()), None).into_body();
             assert!(body.frame().await.expect("a frame").is_ok());
             let (_, next) = tokio::join!(async { gone.cancel() }, body.frame());
             assert!(next.expect("a frame").is_err());
@@ -97,14 +104,14 @@ mod tests {
         let mut answer = endless();
         answer.extensions_mut().insert(Gone(own));
         caller.cancel();
-        assert!(tie(answer, Some(caller)).into_body().frame().await.expect("a frame").is_ok());
+        assert!(tie(answer, Some(caller), None).into_body().frame().await.expect("a frame").is_ok());
     }
 
     #[tokio::test]
     async fn whole_bodies_pass_and_keep_their_length() {
         let gone = CancellationToken::new();
         gone.cancel();
-        let body = tie("whole".into_response(), Some(gone)).into_body();
+        let body = tie("whole".into_response(), Some(gone), None).into_body();
         assert_eq!(body.size_hint().exact(), Some(5));
         assert_eq!(body.collect().await.expect("whole").to_bytes(), "whole");
     }
@@ -117,7 +124,7 @@ mod tests {
         for answer in [endless(), "whole".into_response()] {
             let mut answer = answer;
             answer.extensions_mut().insert(limits.play(&device, false).expect("a seat"));
-            let mut answer = tie(answer, None);
+            let mut answer = tie(answer, None, None);
             assert!(answer.body_mut().frame().await.expect("a frame").is_ok());
             assert_eq!(taken(), 63);
             drop(answer);

@@ -18,27 +18,32 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::line::{Answer, Line};
+pub use super::places::Connections;
+use super::places::Standing;
 use super::problem;
-use super::rate::{Counts, Taken, house};
 use crate::tasks::Tasks;
 
-/// How many connections may be open at once: from other machines in all, from one of them, and from this one.
-const CONNECTIONS: usize = 512;
-const CONNECTIONS_PER_ADDRESS: usize = 128;
-const CONNECTIONS_FROM_HERE: usize = 512;
 /// How long a client may take for its first bytes.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept, and how long the headers of a request may take.
 const HEADERS: Duration = Duration::from_secs(30);
+/// How long a connection is kept on which nothing is asked, whatever else is said on it: HTTP/2 has its pings.
+const IDLE: Duration = Duration::from_secs(60);
+/// How much may wait in the system before it is sent. What waits here is still ours to take back, and there is enough of
+/// it to keep any line of a house busy.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 256 << 10;
 /// How long a client may leave what we sent unread.
 const UNREAD: Duration = Duration::from_secs(120);
 /// How long and how far we read on after our last word, so that the client gets to read it before the reset.
@@ -86,7 +91,7 @@ impl Peer {
 
 /// Whether a connection comes from this machine, to the loopback address proper: any other address, those of
 /// 127.0.0.0/8 included, may be one that is forwarded to.
-fn is_here(remote: SocketAddr, local: SocketAddr) -> bool {
+pub(super) fn is_here(remote: SocketAddr, local: SocketAddr) -> bool {
     let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     own.contains(&local.ip().to_canonical()) && remote.ip().to_canonical().is_loopback()
 }
@@ -107,44 +112,6 @@ impl Speech {
     }
 }
 
-/// Who is connected, over all sockets: at most so many in all, and of one address. This machine itself has its own
-/// share, so that nobody in the LAN can lock the owner out. Cheap to clone; clones count together.
-#[derive(Debug, Clone)]
-pub struct Connections {
-    others: Arc<Semaphore>,
-    here: Arc<Semaphore>,
-    by_address: Counts<IpAddr>,
-}
-
-/// A place among the [`Connections`], given back when it is dropped.
-#[derive(Debug)]
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    _counted: Option<Taken<IpAddr>>,
-}
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self {
-            others: Arc::new(Semaphore::new(CONNECTIONS)),
-            here: Arc::new(Semaphore::new(CONNECTIONS_FROM_HERE)),
-            by_address: Counts::default(),
-        }
-    }
-}
-
-impl Connections {
-    /// A place for one more connection; `None` when there are too many.
-    fn place(&self, remote: SocketAddr, local: SocketAddr) -> Option<Place> {
-        if is_here(remote, local) {
-            return Some(Place { _permit: self.here.clone().try_acquire_owned().ok()?, _counted: None });
-        }
-        let permit = self.others.clone().try_acquire_owned().ok()?;
-        let counted = self.by_address.take(house(remote.ip()), CONNECTIONS_PER_ADDRESS)?;
-        Some(Place { _permit: permit, _counted: Some(counted) })
-    }
-}
-
 /// Accepts connections until `tasks` stop, then lets the running requests end within the group's deadline.
 /// Runs as tasks of the group; returns at once.
 pub fn serve(listener: TcpListener, speech: Speech, router: Router, connections: &Connections, tasks: &Tasks) {
@@ -158,11 +125,15 @@ pub fn serve(listener: TcpListener, speech: Speech, router: Router, connections:
             };
             let (router, speech) = (router.clone(), speech.clone());
             drop(group.spawn_ending("connection", move |stop| async move {
-                let _place = place;
-                match tokio::time::timeout(FIRST_BYTES, greet(stream, remote, local, speech)).await {
-                    Ok(Ok(Greeted::Plain(io, peer))) => converse(io, router, peer, stop).await,
-                    Ok(Ok(Greeted::Tls(io, peer))) => converse(io, router, peer, stop).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+                // As a whole: a closure would take of it only what is named.
+                let place = place;
+                let standing = &place.standing;
+                let greeted = standing.ended.run_until_cancelled(greet(stream, remote, local, speech));
+                match tokio::time::timeout(FIRST_BYTES, greeted).await {
+                    Ok(Some(Ok(Greeted::Plain(io, peer)))) => converse(io, router, peer, standing, IDLE, stop).await,
+                    Ok(Some(Ok(Greeted::Tls(io, peer)))) => converse(io, router, peer, standing, IDLE, stop).await,
+                    Ok(Some(Err(error))) => tracing::debug!(%error, "a handshake failed"),
+                    Ok(None) => tracing::debug!("a handshake gave its place away"),
                     Err(_) => tracing::debug!("a handshake took too long"),
                 }
             }));
@@ -199,6 +170,8 @@ async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr, Socket
         Ok((stream, remote)) => {
             // Small chunks of a growing segment must not wait for the acknowledgement of the last one.
             stream.set_nodelay(true).ok()?;
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT).ok();
             let local = stream.local_addr().ok()?;
             Some((stream, remote, local))
         }
@@ -211,25 +184,66 @@ async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr, Socket
     }
 }
 
-async fn converse<Io>(io: Io, router: Router, peer: Peer, stop: tokio_util::sync::CancellationToken)
-where
-    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+/// What HTTP is spoken on.
+trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Has the connection reset when it is closed: what waits to be sent is thrown away.
+    fn reset_at_the_end(&self);
+}
+
+impl Transport for TcpStream {
+    fn reset_at_the_end(&self) {
+        if let Err(error) = SockRef::from(self).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a connection will not be reset");
+        }
+    }
+}
+
+impl Transport for Box<TlsStream<TcpStream>> {
+    fn reset_at_the_end(&self) {
+        self.get_ref().0.reset_at_the_end();
+    }
+}
+
+/// Serves one connection until it ends, is idle for too long, has to leave, or somebody is gone to whom things are sent on it.
+async fn converse<Io: Transport>(io: Io, router: Router, peer: Peer, standing: &Arc<Standing>, kept: Duration, stop: CancellationToken) {
+    let (line, ties) = Line::new(standing.clone());
+    let asked = line.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let (line, open) = (asked.clone(), asked.request(request.version()));
         request.extensions_mut().insert(peer);
-        router.clone().oneshot(request.map(Body::new))
+        request.extensions_mut().insert(line.clone());
+        let answer = router.clone().oneshot(request.map(Body::new));
+        async move { answer.await.map(|answer| answer.map(|body| Answer::new(line, open, body))) }
     });
     let builder = protocol();
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Wire::new(io, FIRST_BYTES, UNREAD)), service));
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let wire = Wire::new(io, line.clone(), FIRST_BYTES, UNREAD);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
+    let mut idle = pin!(standing.idle(Instant::now(), kept));
+    let mut gone = pin!(line.watch(ties));
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            // Who is gone before all else: what is polled after it might still send.
+            biased;
+            () = gone.as_mut() => return,
+            () = standing.ended.cancelled() => return,
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection ended");
+                }
+                return;
+            }
+            () = stop.cancelled(), if !leaving => leaving = true,
+            () = idle.as_mut() => {
+                // It was told to leave, and had as long again.
+                if leaving {
+                    return;
+                }
+                leaving = true;
+                idle.set(standing.idle(Instant::now(), kept));
+            }
         }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended");
+        connection.as_mut().graceful_shutdown();
     }
 }
 
@@ -249,8 +263,9 @@ fn protocol() -> Builder<TokioExecutor> {
 
 /// The transport under HTTP: cuts off the silent and those who do not read, completes bare error answers, and
 /// lingers at the end.
-struct Wire<Io> {
+struct Wire<Io: Transport> {
     io: Io,
+    line: Line,
     /// How long the client may leave what we sent unread.
     patience: Duration,
     /// Until enough was read to know what is spoken.
@@ -273,10 +288,18 @@ enum End {
 /// Long enough to tell HTTP/1 from the preface of HTTP/2.
 const TELLING: usize = 24;
 
-impl<Io> Wire<Io> {
-    fn new(io: Io, silence: Duration, patience: Duration) -> Self {
+impl<Io: Transport> Drop for Wire<Io> {
+    fn drop(&mut self) {
+        if self.line.is_to_be_reset() {
+            self.io.reset_at_the_end();
+        }
+    }
+}
+
+impl<Io: Transport> Wire<Io> {
+    fn new(io: Io, line: Line, silence: Duration, patience: Duration) -> Self {
         let silence = Some(Box::pin(sleep(silence)));
-        Self { io, patience, silence, read: 0, unread: None, waiting: false, owed: Bytes::new(), end: End::Open }
+        Self { io, line, patience, silence, read: 0, unread: None, waiting: false, owed: Bytes::new(), end: End::Open }
     }
 
     /// Counts the time for which nothing can be written.
@@ -296,7 +319,7 @@ impl<Io> Wire<Io> {
     }
 }
 
-impl<Io: AsyncWrite + Unpin> Wire<Io> {
+impl<Io: Transport> Wire<Io> {
     /// Writes what stands in place of a bare error.
     fn pay(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.owed.has_remaining() {
@@ -311,7 +334,7 @@ impl<Io: AsyncWrite + Unpin> Wire<Io> {
     }
 }
 
-impl<Io: AsyncRead + Unpin> AsyncRead for Wire<Io> {
+impl<Io: Transport> AsyncRead for Wire<Io> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.io).poll_read(cx, buffer);
@@ -329,10 +352,11 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Wire<Io> {
     }
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<Io> {
+impl<Io: Transport> AsyncWrite for Wire<Io> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.pay(cx))?;
-        if let Some(whole) = completed(bytes) {
+        // Bytes of a film may look like anything.
+        if let Some(whole) = (!self.line.may_write_body()).then(|| completed(bytes)).flatten() {
             self.owed = whole;
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -356,6 +380,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<Io> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.pay(cx))?;
         let poll = Pin::new(&mut self.io).poll_flush(cx);
+        if poll.is_ready() {
+            // HTTP/1 flushes what lies under it only when it has nothing more to write itself.
+            self.line.flushed();
+        }
         self.bound(cx, poll)
     }
 
@@ -396,7 +424,9 @@ fn completed(bytes: &[u8]) -> Option<Bytes> {
     if bytes.len() > 256 || !text.ends_with("\r\n\r\n") || !text.contains("\r\ncontent-length: 0\r\n") || text.contains("content-type") {
         return None;
     }
-    let body = problem::of_status(status).json();
+    let problem = problem::of_status(status);
+    let status = problem.status;
+    let body = problem.json();
     let head = format!(
         "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
         status.as_u16(),
@@ -409,8 +439,30 @@ fn completed(bytes: &[u8]) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::routing::get;
+    use futures_util::{StreamExt, stream};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     const SHORT: Duration = Duration::from_millis(200);
+    const KEPT: Duration = Duration::from_millis(500);
+
+    impl Transport for DuplexStream {
+        fn reset_at_the_end(&self) {}
+    }
+
+    fn wire(io: DuplexStream) -> Wire<DuplexStream> {
+        Wire::new(io, Line::new(Arc::new(Standing::new())).0, SHORT, SHORT)
+    }
+
+    /// Serves these routes on a connection; answers the client's end of it.
+    fn served(router: Router) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+        let (client, io) = tokio::io::duplex(64 << 10);
+        let here = ([127, 0, 0, 1], 1).into();
+        let serving = tokio::spawn(async move {
+            converse(io, router, Peer::plain(here, here), &Arc::new(Standing::new()), KEPT, CancellationToken::new()).await;
+        });
+        (client, serving)
+    }
 
     #[test]
     fn only_the_loopback_address_proper_is_this_machine() {
@@ -436,33 +488,14 @@ mod tests {
     }
 
     #[test]
-    fn one_address_cannot_take_all_connections() {
-        let connections = Connections::default();
-        let local: SocketAddr = "192.168.1.7:1".parse().expect("local");
-        let place = |remote: String| connections.place(remote.parse().expect("remote"), local);
-        let greedy: Vec<_> = (0..200).map_while(|n| place(format!("192.168.1.9:{}", n + 1))).collect();
-        assert_eq!(greedy.len(), CONNECTIONS_PER_ADDRESS);
-        let network: Vec<_> = (0..200).map_while(|n| place(format!("[2001:db8::{n:x}]:1"))).collect();
-        assert_eq!(network.len(), CONNECTIONS_PER_ADDRESS, "an IPv6 network is one address");
-        let others: Vec<_> = (0..600).map_while(|n| place(format!("10.0.{}.{}:1", n / 250, n % 250))).collect();
-        assert_eq!(others.len(), CONNECTIONS - 2 * CONNECTIONS_PER_ADDRESS);
-        let here: Vec<_> = (0..600).map_while(|_| connections.place(([127, 0, 0, 1], 9).into(), ([127, 0, 0, 1], 1).into())).collect();
-        assert_eq!(here.len(), CONNECTIONS_FROM_HERE, "this machine has its own share");
-        drop(greedy);
-        assert!(place("192.168.1.9:1".to_owned()).is_some(), "places are given back");
-        drop((network, others));
-        assert_eq!(connections.by_address.len(), 0, "nothing is remembered of who has left");
-    }
-
-    #[test]
     fn only_bare_errors_are_completed() {
         let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: Mon, 01 Jan 2026 00:00:00 GMT\r\n\r\n";
         let whole = completed(bare.as_bytes()).expect("completed");
         let text = std::str::from_utf8(&whole).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
-        assert!(head.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"), "{head}");
+        assert!(head.starts_with("HTTP/1.1 413 Payload Too Large\r\ncontent-type: application/problem+json\r\n"), "{head}");
         assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
-        assert!(body.contains("\"code\":\"too_large\"") && body.contains("\"status\":431"), "{body}");
+        assert!(body.contains("\"code\":\"too_large\"") && body.contains("\"status\":413"), "{body}");
         for other in [
             "",
             "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
@@ -476,10 +509,60 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_piece_of_a_film_that_looks_like_a_bare_error_passes() {
+        const BARE: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+        assert!(completed(BARE).is_some());
+        let film = || async {
+            let pieces = stream::iter([&b"film"[..], BARE, BARE]).then(|piece| async move {
+                // Not written together with what is before it.
+                sleep(Duration::from_millis(50)).await;
+                Ok::<_, io::Error>(Bytes::from_static(piece))
+            });
+            ([("content-length", (4 + 2 * BARE.len()).to_string())], Body::from_stream(pieces))
+        };
+        let (mut client, _serving) = served(Router::new().route("/film", get(film)));
+        for _ in 0..2 {
+            client.write_all(b"GET /film HTTP/1.1\r\nhost: h\r\n\r\n").await.expect("sent");
+            let mut answer = vec![];
+            while !answer.ends_with(&[b"film", BARE, BARE].concat()) {
+                let read = tokio::time::timeout(Duration::from_secs(5), client.read_buf(&mut answer)).await;
+                assert!(read.is_ok_and(|read| read.is_ok_and(|read| read > 0)), "{}", String::from_utf8_lossy(&answer));
+            }
+        }
+        // And on the very same connection an error of HTTP itself is completed.
+        client.write_all(b"GARBAGE\r\n\r\n").await.expect("sent");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("read");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn http2_that_asks_nothing_is_ended_and_slow_answers_are_not() {
+        let slow = || async {
+            sleep(KEPT * 2).await;
+            "slow"
+        };
+        let (client, serving) = served(Router::new().route("/slow", get(slow)));
+        // This client answers every ping.
+        let (mut client, connection) = h2::client::handshake(client).await.expect("HTTP/2");
+        let connection = tokio::spawn(connection);
+        let begun = Instant::now();
+        sleep(KEPT / 2).await;
+        let (answer, _) = client.send_request(Request::get("http://h/slow").body(()).expect("request"), true).expect("sent");
+        let answer = answer.await.expect("answered");
+        assert_eq!(answer.into_body().data().await.expect("a body").expect("data"), "slow");
+        let answered = begun.elapsed();
+        assert!(answered >= KEPT * 5 / 2, "{answered:?}");
+        connection.await.expect("ended").expect("told to leave, not cut off");
+        serving.await.expect("ended");
+        let kept = begun.elapsed() - answered;
+        assert!(kept >= KEPT * 9 / 10 && kept < KEPT * 2, "{kept:?}");
+    }
+
+    #[tokio::test]
     async fn a_silent_client_is_cut_off() {
-        use tokio::io::AsyncReadExt;
         let (_client, server) = tokio::io::duplex(64);
-        let error = Wire::new(server, SHORT, SHORT).read_u8().await.expect_err("cut off");
+        let error = wire(server).read_u8().await.expect_err("cut off");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
@@ -487,7 +570,7 @@ mod tests {
     async fn a_client_that_does_not_read_is_cut_off() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let (mut client, server) = tokio::io::duplex(64);
-        let mut wire = Wire::new(server, SHORT, SHORT);
+        let mut wire = wire(server);
         wire.write_all(&[0; 64]).await.expect("fits");
         let started = Instant::now();
         let reading = async {

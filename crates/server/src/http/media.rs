@@ -21,8 +21,10 @@ use tokio::time::Instant;
 use super::auth::Gone;
 use super::base::Base;
 use super::events;
+use super::line::Line;
+use super::listener::Peer;
 use super::problem::{Code, Path, Problem};
-use super::rate::Limits;
+use super::rate::{self, Limits};
 use crate::app::App;
 use crate::film::Presentation;
 use crate::produce::rendition::Rendition;
@@ -65,8 +67,11 @@ async fn open(
     let Ok(path) = path else { return Problem::not_found().into_response() };
     let ticket = path.iter().find_map(|(name, value)| (name == "ticket").then_some(value)).unwrap_or_default();
     let Some(viewing) = streams.by_ticket(ticket).filter(|viewing| !viewing.stream.state().is_over()) else {
-        return Problem::new(Code::NotFound, "This address leads to nothing (any more).").into_response();
+        return nothing(&limits, request.extensions().get()).into_response();
     };
+    if let Some(line) = request.extensions().get::<Line>() {
+        line.known();
+    }
     let seat = match limits.play(&viewing.holder.device, viewing.holder.admin) {
         Ok(seat) => seat,
         Err(problem) => return problem.into_response(),
@@ -77,6 +82,15 @@ async fn open(
     response.extensions_mut().insert(gone);
     response.extensions_mut().insert(seat);
     response
+}
+
+/// The answer to a ticket that opens nothing: who tries many is slowed down. Good tickets are never counted.
+fn nothing(limits: &Limits, peer: Option<&Peer>) -> Problem {
+    let counted = peer.map_or(Ok(()), |peer| limits.stranger(peer.remote.ip()));
+    match counted {
+        Ok(()) => Problem::new(Code::NotFound, "This address leads to nothing (any more)."),
+        Err(wait) => rate::too_many("Too many addresses that lead to nothing.", wait),
+    }
 }
 
 async fn presentation(viewing: &Viewing) -> Result<Arc<Presentation>, Problem> {

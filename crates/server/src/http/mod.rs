@@ -20,11 +20,13 @@ pub mod document;
 pub mod events;
 pub mod health;
 pub mod host;
+pub mod line;
 pub mod listener;
 pub mod media;
 pub mod pages;
 pub mod pairing;
 pub mod people;
+pub mod places;
 pub mod problem;
 pub mod rate;
 pub mod sample;
@@ -49,6 +51,7 @@ use crate::trust::Devices;
 use auth::{Caller, Prefix};
 use bind::Ports;
 use host::{Area, Hosts, Page, Way};
+use line::Line;
 use listener::{Entrance, Peer};
 use problem::{Code, Problem};
 use rate::Limits;
@@ -131,13 +134,14 @@ pub fn open(door: Door, app: App) -> Router {
 }
 
 async fn pass(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let line = request.extensions().get::<Line>().cloned();
     let (area, page, entry) = match admit(&door, request) {
         Ok(admitted) => admitted,
         Err((area, problem)) => (area, Page::Unnamed, Entry::Answered(problem.into_response())),
     };
     let mut response = match entry {
         Entry::Answered(response) => response,
-        Entry::Admitted(request, caller) => cut::tie(next.run(*request).await, caller),
+        Entry::Admitted(request, caller) => cut::tie(next.run(*request).await, caller, line.as_ref()),
     };
     // Refusals too: a page has to be able to read why.
     host::grant(&page, response.headers_mut());
@@ -157,6 +161,8 @@ fn admit(door: &Door, mut request: Request) -> Result<(Area, Page, Entry), (Area
     let prefix = auth::take_prefix(request.uri());
     let area = match &prefix {
         Prefix::None => Area::of(request.uri().path()),
+        // Pairing is what it is by any address; the rest is of the API because of the token.
+        Prefix::Token(_, uri) if Area::of(uri.path()) == Area::Pairing => Area::Pairing,
         Prefix::Token(..) | Prefix::Broken => Area::Api,
     };
     let refused = |problem| (area, problem);
@@ -177,6 +183,9 @@ fn admit(door: &Door, mut request: Request) -> Result<(Area, Page, Entry), (Area
     }
     let gone = caller.as_ref().map(|caller| caller.gone.clone());
     if let Some(caller) = caller {
+        if let Some(line) = request.extensions().get::<Line>() {
+            line.known();
+        }
         request.extensions_mut().insert::<Caller>(caller);
     }
     request.extensions_mut().insert(Authority(authority));
@@ -197,7 +206,8 @@ fn led(door: &Door, area: Area, request: &Request, entrance: Entrance, authority
         Way::In => Ok(None),
         Way::To(path) => Ok(Some(redirect(StatusCode::TEMPORARY_REDIRECT, path))),
         Way::ToHttps => {
-            let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+            // `*` stands for the server as a whole (RFC 9110 section 7.1).
+            let path = request.uri().path_and_query().map(|path| path.as_str()).filter(|path| path.starts_with('/')).unwrap_or("/");
             Ok(Some(redirect(StatusCode::PERMANENT_REDIRECT, &format!("{}{path}", https()))))
         }
         Way::OnlyHttps => {

@@ -182,7 +182,7 @@ impl Problem {
         self
     }
 
-    /// Uses a more exact status than the code's own (408, 414, 431, …).
+    /// Uses a more exact status than the code's own (408, …).
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
@@ -347,7 +347,9 @@ pub(super) fn detail_of(status: StatusCode) -> &'static str {
 
 /// A problem for a request that was refused before any route saw it.
 pub(super) fn of_status(status: StatusCode) -> Problem {
-    Problem::new(Code::of_status(status), detail_of(status)).with_status(status)
+    let problem = Problem::new(Code::of_status(status), detail_of(status));
+    // One status for whatever is too large: clients tell it by the code, and the code has that one.
+    if problem.code == Code::TooLarge { problem } else { problem.with_status(status) }
 }
 
 /// Reads a body of at most `limit` bytes. A larger one is read away up to 8 MiB, so that the client sees the answer.

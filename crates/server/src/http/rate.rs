@@ -5,6 +5,7 @@
 //! | an address without a token | 20 a second | 20 |
 //! | an address that tries to pair | 10 a minute | 10 |
 //! | a device that starts streams | 20 a minute | 20 |
+//! | a device that looks into torrents | 20 a minute, 3 at once | 20 |
 //! | a device | 200 a second | 400 |
 //! | a device of the owner | 500 a second | 1000 |
 //!
@@ -30,6 +31,8 @@ use crate::trust::DeviceId;
 
 /// How many keys a limit remembers at most. A house has fewer.
 const REMEMBERED: usize = 4096;
+/// How many torrents one device may look into at once: each holds connections to many peers.
+const INSPECTING: usize = 3;
 /// How many answers with media one device may take at once.
 const PLAYING: usize = 64;
 
@@ -42,6 +45,8 @@ pub struct Limits<C: Clock = MonotonicClock> {
     strangers: Rate<IpAddr, C>,
     pairing: Rate<IpAddr, C>,
     starts: Rate<DeviceId, C>,
+    inspections: Rate<DeviceId, C>,
+    inspecting: Counts<DeviceId>,
     devices: Rate<DeviceId, C>,
     owners: Rate<DeviceId, C>,
     playing: Counts<DeviceId>,
@@ -60,6 +65,8 @@ impl<C: Clock + Clone> Limits<C> {
             strangers: Rate::new(20, SECOND, 20, clock),
             pairing: Rate::new(10, MINUTE, 10, clock),
             starts: Rate::new(20, MINUTE, 20, clock),
+            inspections: Rate::new(20, MINUTE, 20, clock),
+            inspecting: Counts::default(),
             devices: Rate::new(200, SECOND, 400, clock),
             owners: Rate::new(500, SECOND, 1000, clock),
             playing: Counts::default(),
@@ -90,6 +97,17 @@ impl<C: Clock + Clone> Limits<C> {
         self.starts.take(device)
     }
 
+    /// Counts a look into a torrent, which goes on until what is returned is dropped.
+    ///
+    /// # Errors
+    /// `too_many_requests`.
+    pub fn inspect(&self, device: &DeviceId) -> Result<Inspection, Problem> {
+        let taken = self.inspecting.take(device.clone(), INSPECTING);
+        let taken = taken.ok_or_else(|| too_many("This device looks into too many torrents at once.", SECOND))?;
+        self.inspections.take(device).map_err(|wait| too_many("Too many torrents were looked into in a short time.", wait))?;
+        Ok(Inspection { _taken: taken })
+    }
+
     /// Counts a request of a device; `owner` says whether it has the owner's scope.
     ///
     /// # Errors
@@ -108,6 +126,12 @@ impl<C: Clock + Clone> Limits<C> {
         let seat = self.playing.take(device.clone(), most).map(|taken| Seat { _taken: Arc::new(taken) });
         seat.ok_or_else(|| too_many("This device is being sent too much at once.", SECOND))
     }
+}
+
+/// One look into a torrent.
+#[derive(Debug)]
+pub struct Inspection {
+    _taken: Taken<DeviceId>,
 }
 
 /// One answer with media that is being sent.
@@ -243,10 +267,11 @@ mod tests {
     fn so_many_at_once_and_so_many_in_time() {
         type Ask = fn(&Limits<FakeRelativeClock>) -> Result<(), Duration>;
         // What is asked, how many fit at once, after a pause, and after a long one; how long the next has to wait at most.
-        let table: [(&str, Ask, usize, (u64, usize), u64); 5] = [
+        let table: [(&str, Ask, usize, (u64, usize), u64); 6] = [
             ("stranger", |limits| limits.stranger(address(1)), 20, (500, 10), 50),
             ("pairing", |limits| limits.pairing(address(1)), 10, (12_000, 2), 6_000),
             ("start", |limits| limits.start(&device("a")), 20, (9_000, 3), 3_000),
+            ("inspection", |limits| limits.inspect(&device("a")).map(drop).map_err(|_| Duration::from_secs(1)), 20, (9_000, 3), 3_000),
             ("device", |limits| limits.call(&device("a"), false), 400, (1_000, 200), 5),
             ("owner", |limits| limits.call(&device("a"), true), 1000, (1_000, 500), 2),
         ];
@@ -305,6 +330,18 @@ mod tests {
             limits.stranger(address(n)).ok();
         }
         assert!(limits.strangers.keys.load().len() <= REMEMBERED);
+    }
+
+    #[test]
+    fn few_torrents_are_looked_into_at_once() {
+        let (limits, _) = limits();
+        let looks: Vec<_> = (0..10).map_while(|_| limits.inspect(&device("a")).ok()).collect();
+        assert_eq!(looks.len(), INSPECTING);
+        assert_eq!(limits.inspect(&device("a")).expect_err("no more").code, Code::TooManyRequests);
+        assert!(limits.inspect(&device("b")).is_ok());
+        drop(looks);
+        assert!(limits.inspect(&device("a")).is_ok());
+        assert_eq!(limits.inspecting.len(), 0);
     }
 
     #[test]

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::Caller;
+use super::auth::{Caller, unauthenticated};
 use super::problem::{Code, Json, Problem};
+use super::rate::Limits;
 use super::streams::magnet;
 use crate::app::App;
 use crate::stream::Streams;
@@ -63,10 +64,17 @@ pub struct InspectedFile {
 
 /// Lists the files of a torrent.
 #[utoipa::path(post, path = "/api/torrents/inspect", tag = "torrents", request_body = InspectRequest, responses((status = 200, body = Inspected)))]
-async fn inspect(State(streams): State<Arc<Streams>>, _: Caller, Json(request): Json<InspectRequest>) -> Result<Json<Inspected>, Problem> {
+async fn inspect(
+    State(streams): State<Arc<Streams>>,
+    State(limits): State<Arc<Limits>>,
+    caller: Caller,
+    Json(request): Json<InspectRequest>,
+) -> Result<Json<Inspected>, Problem> {
     let magnet = magnet(&request.magnet_link)?;
+    let _look = limits.inspect(&caller.device)?;
     let ground = streams.ground().clone();
-    let found = tokio::time::timeout(PATIENCE, ground.torrents.add(&magnet, |_| {})).await;
+    let looked = tokio::time::timeout(PATIENCE, ground.torrents.add(&magnet, |_| {}));
+    let found = caller.gone.run_until_cancelled(looked).await.ok_or_else(unauthenticated)?;
     let torrent = found.unwrap_or(Err(TorrentError::NoPeers { asked: 0 })).map_err(problem)?;
     let files = torrent.files().iter().map(|file| InspectedFile {
         index: file.index,
