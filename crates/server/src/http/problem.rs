@@ -22,6 +22,8 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::trust::letters;
+
 /// The longest JSON body, in bytes.
 pub const JSON_LIMIT: usize = 64 << 10;
 /// How much of a body that is too large is read away, so that the client gets to read the answer.
@@ -249,9 +251,11 @@ pub struct ProblemBody {
     pub trace_id: String,
 }
 
-/// What a client sent, short enough and without control characters, for the detail of a problem.
+/// What a client sent, short enough and without control characters and hidden letters, for the detail of a problem.
 pub fn quote(input: &str) -> String {
-    let mut short: String = input.chars().filter(|c| !c.is_control()).take(QUOTE - 1).collect();
+    // Somebody's whole body may stand here: no more of it is looked at than could be shown.
+    let head: String = input.chars().take(4 * QUOTE).collect();
+    let mut short: String = letters::clear(&head).chars().filter(|c| !c.is_control()).take(QUOTE - 1).collect();
     if input.chars().nth(QUOTE - 1).is_some() {
         short.push('…');
     }
