@@ -116,8 +116,15 @@ class Server(Child):
         headers = {"Authorization": "Bearer " + self.token}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        self.connection.request(method, path, body and json.dumps(body), headers)
-        answer = self.connection.getresponse()
+        text = body and json.dumps(body)
+        try:
+            self.connection.request(method, path, text, headers)
+            answer = self.connection.getresponse()
+        except (ConnectionError, http.client.BadStatusLine):
+            # It was idle for too long. Whatever is asked here may be asked twice.
+            self.connection = connect(self.host)
+            self.connection.request(method, path, text, headers)
+            answer = self.connection.getresponse()
         text = answer.read()
         if answer.status >= 300:
             raise SystemExit("%s %s: %d %s" % (method, path, answer.status, text.decode(errors="replace")))
