@@ -28,7 +28,7 @@ use crate::trust::{DeviceId, PersonId, StreamId};
 
 /// At most four events a second.
 const PACE: Duration = Duration::from_millis(250);
-/// How often new streams are looked for in the list of all.
+/// How often new streams are looked for in the list of all at most.
 const LIST_PACE: Duration = Duration::from_millis(500);
 /// A comment keeps the line open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -102,17 +102,13 @@ impl Listening {
             tokio::select! {
                 Some(event) = self.changes.next() => return Some(event),
                 happened = self.devices.recv() => self.hear(happened)?,
-                () = tokio::time::sleep_until(self.next_look) => self.look_for_new(),
+                Ok(()) = born(&mut self.births, self.next_look) => self.look_for_new(),
             }
         }
     }
 
     fn look_for_new(&mut self) {
         self.next_look = Instant::now() + LIST_PACE;
-        if !self.births.has_changed().unwrap_or(false) {
-            return;
-        }
-        self.births.mark_unchanged();
         let all = self.streams.list(&self.caller);
         let living: HashSet<_> = all.iter().map(|stream| stream.id.clone()).collect();
         self.told.retain(|id, _| living.contains(id));
@@ -143,6 +139,12 @@ impl Listening {
         }
         Some(())
     }
+}
+
+/// Waits for streams that were born since the last look, which was long enough ago at `next_look`.
+async fn born(births: &mut watch::Receiver<u64>, next_look: Instant) -> Result<(), watch::error::RecvError> {
+    tokio::time::sleep_until(next_look).await;
+    births.changed().await
 }
 
 fn of_device(event: &DeviceEvent) -> Event {
