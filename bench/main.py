@@ -17,7 +17,7 @@ import time
 
 import films
 import trust
-from parts import Line, Nginx, Peak, Seeder, Server, connect, fetch, timescale, until
+from parts import Line, Nginx, Peak, Seeder, Server, connect, fetch, lay_out, timescale, until
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -201,13 +201,7 @@ class Bench:
         """CPU for each GB of segments that were made before, against nginx with the same bytes."""
         values, rivals, copying = [], [], []
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
-            os.chmod(folder, 0o755)
-            total = 0
-            for number, url in enumerate(urls):
-                body = fetch(url).body
-                total += len(body)
-                with open(os.path.join(folder, str(number)), "wb") as file:
-                    file.write(body)
+            total = lay_out(urls, folder)
             rounds = max(1, round(1e9 / total))
             gigabytes = rounds * total / 1e9
             with Nginx(folder, True) as nginx, Nginx(folder, False) as plain:

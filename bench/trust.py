@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 
-from parts import Nginx, connect, fetch
+from parts import Nginx, connect, lay_out
 
 # One suite for both sides, so that the ciphers are not what is measured.
 SUITE = "TLS_AES_128_GCM_SHA256"
@@ -23,13 +23,8 @@ def sending(bench):
     for what, count, options in (("copied", 60, {}), ("encoded", 8, {"quality": "720p"})):
         with bench.server() as server, tempfile.TemporaryDirectory(dir=bench.work) as folder:
             stream = bench.on_disk(server, **options)
-            urls, total = [url for url, _, _ in stream.video.segments[:count]], 0
-            os.chmod(folder, 0o755)
-            for number, url in enumerate(urls):
-                body = fetch(url).body
-                total += len(body)
-                with open(os.path.join(folder, str(number)), "wb") as file:
-                    file.write(body)
+            urls = [url for url, _, _ in stream.video.segments[:count]]
+            total = lay_out(urls, folder)
             rounds = max(1, round(1e9 / total))
             own = [url.replace("http://" + server.host, "https://" + server.https) for url in urls]
             with Nginx(folder, False, tls=True) as nginx:
