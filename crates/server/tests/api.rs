@@ -89,8 +89,8 @@ async fn events_tell_the_object_at_once_at_each_change_and_the_end() {
     let started = server.start(&swarm.link(), json!({})).await;
     let (id, url) = (string(&started, "streamId").to_owned(), server.here(string(&started, "eventsUrl")));
     // Without a header: the ticket in the path is enough.
-    let of_stream = tokio::spawn(listen(server.client().get(url)));
-    let of_all = tokio::spawn(listen(server.client().get(server.here("/api/events")).bearer_auth(server.token())));
+    let of_stream = tokio::spawn(server::events(server.client().get(url)));
+    let of_all = tokio::spawn(server::events(server.client().get(server.here("/api/events")).bearer_auth(server.token())));
     server.until_ready(&id).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     server.stop(&id).await;
@@ -104,20 +104,6 @@ async fn events_tell_the_object_at_once_at_each_change_and_the_end() {
     drop(server);
     let of_all = tokio::time::timeout(Duration::from_secs(20), of_all).await.expect("the events end with the server").expect("read");
     assert!(of_all.iter().any(|(event, data)| event == "gone" && string(data, "streamId") == id));
-}
-
-/// All events until the line ends.
-async fn listen(request: reqwest::RequestBuilder) -> Vec<(String, Value)> {
-    let mut answer = request.send().await.expect("an answer");
-    assert_eq!(answer.headers()["content-type"], "text/event-stream");
-    let mut text = String::new();
-    // A server that ends may break the line.
-    while let Ok(Some(bytes)) = answer.chunk().await {
-        text.push_str(&String::from_utf8_lossy(&bytes));
-    }
-    let field = |block: &str, name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned());
-    let event = |block: &str| Some((field(block, "event:")?, serde_json::from_str(&field(block, "data:")?).ok()?));
-    text.split("\n\n").filter_map(event).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

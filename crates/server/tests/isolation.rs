@@ -96,17 +96,7 @@ impl Phone {
     /// What it hears on `path` from now on.
     fn listen(&self, server: &TestServer, path: &str) -> tokio::task::JoinHandle<Vec<(String, Value)>> {
         let request = server.client().get(server.here(path)).bearer_auth(&self.token);
-        tokio::spawn(async move {
-            let mut answer = request.send().await.expect("an answer");
-            assert_eq!(answer.headers()["content-type"], "text/event-stream");
-            let mut text = String::new();
-            while let Ok(Some(bytes)) = answer.chunk().await {
-                text.push_str(&String::from_utf8_lossy(&bytes));
-            }
-            let field = |block: &str, name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned());
-            let event = |block: &str| Some((field(block, "event:")?, serde_json::from_str(&field(block, "data:")?).ok()?));
-            text.split("\n\n").filter_map(event).collect()
-        })
+        tokio::spawn(server::events(request))
     }
 }
 

@@ -369,6 +369,20 @@ pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
     Answer { status, headers, body }
 }
 
+/// All events until the line ends.
+pub(crate) async fn events(request: reqwest::RequestBuilder) -> Vec<(String, Value)> {
+    let mut answer = request.send().await.expect("an answer");
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    let mut text = String::new();
+    // A server that ends may break the line.
+    while let Ok(Some(bytes)) = answer.chunk().await {
+        text.push_str(&String::from_utf8_lossy(&bytes));
+    }
+    let field = |block: &str, name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned());
+    let event = |block: &str| Some((field(block, "event:")?, serde_json::from_str(&field(block, "data:")?).ok()?));
+    text.split("\n\n").filter_map(event).collect()
+}
+
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.end();
