@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod film;
 pub mod http;
 pub mod lan;
+mod lock;
 pub mod logging;
 pub mod loopback;
 pub mod pair;

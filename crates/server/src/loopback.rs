@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use balcony_media::range::{self, Ranges};
@@ -32,6 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::owner::Owner;
+use crate::lock::lock;
 use crate::source::{Cursor, Source, SourceError};
 use crate::tasks::Tasks;
 
@@ -354,11 +355,6 @@ impl Flow {
         self.leased.delivered(&read);
         read
     }
-}
-
-/// A panic elsewhere leaves these tables whole: each change is one step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

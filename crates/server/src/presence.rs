@@ -62,7 +62,7 @@ impl Presence {
     /// Follows addresses and name from now on: the certificate stays right, and with `announced` the house is told.
     pub fn keep(self, ports: Ports, announced: bool, tasks: &Tasks) {
         let Self { addresses, tls, found, live, server_id, bind } = self;
-        let fingerprint = tls.fingerprint().map(|fingerprint| fingerprint.short()).unwrap_or_default();
+        let fingerprint = tls.fingerprint().short();
         let say = move |live: &Live, id: &str| Announcement {
             id: id.to_owned(),
             name: live.name.clone(),

@@ -10,12 +10,13 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
+use crate::lock::lock;
 use crate::source::{Source, SourceError};
 
 /// Segments of some minutes of film.
@@ -499,11 +500,6 @@ impl Drop for SegmentWriter {
             self.store.forget(&self.key);
         }
     }
-}
-
-/// A panic elsewhere leaves these tables whole: each change is one insert or one remove.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn remove_quietly(done: std::io::Result<()>) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::config::edited::edited;
 use crate::config::listed::{Rank, SETTINGS, Setting, by_key, key_of};
 use crate::config::{self, Mistakes, Resolved, Words};
+use crate::lock::lock;
 use crate::trust::Tls;
 
 /// What a change of the settings reaches while the server runs.
@@ -147,7 +148,7 @@ impl Settings {
 
     /// All settings. Reads the file: not for a thread that must not wait.
     pub fn overview(&self) -> Overview {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = lock(&self.running);
         overview(&running)
     }
 
@@ -158,7 +159,7 @@ impl Settings {
     /// Nothing was changed then.
     pub fn change(&self, asked: &Map<String, Json>, by: Rank) -> Result<Overview, Refusal> {
         permitted(asked, by)?;
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&self.running);
         let file = running.told.config_file();
         let text = read(&file).map_err(|sentence| Refusal::Broken(vec![sentence]))?;
         let (written, resolved) = changed(&running, &text, asked)?;

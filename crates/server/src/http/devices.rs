@@ -66,8 +66,8 @@ async fn change(
     if asked.person.is_some() {
         caller.require_admin()?;
     }
-    let name = asked.name.as_deref().map(checked_name).transpose()?;
-    let person = asked.person.as_deref().map(checked_name).transpose()?;
+    let name = asked.name.as_deref().map(|name| checked_name("A name", name)).transpose()?;
+    let person = asked.person.as_deref().map(|name| checked_name("A name", name)).transpose()?;
     let view = devices.change(&id, Change { name, person }).await.map_err(|error| match error {
         ChangeError::Unknown => unknown(),
         ChangeError::Owner => Problem::new(Code::Conflict, "This machine's own record stays with its owner."),
@@ -104,8 +104,9 @@ fn allowed(devices: &Devices, caller: &Caller, id: &str) -> Result<DeviceId, Pro
 }
 
 /// A name that may be shown.
-pub(super) fn checked_name(text: &str) -> Result<String, Problem> {
-    name_of(text).ok_or_else(|| Problem::new(Code::Invalid, format!("A name has 1 to {LONGEST_NAME} characters that can be seen.")))
+/// `what` begins the sentence to who gave another one.
+pub(super) fn checked_name(what: &str, text: &str) -> Result<String, Problem> {
+    name_of(text).ok_or_else(|| Problem::new(Code::Invalid, format!("{what} has 1 to {LONGEST_NAME} characters that can be seen.")))
 }
 
 /// It counts, but would be forgotten by a crash.

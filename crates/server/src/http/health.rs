@@ -54,7 +54,7 @@ pub struct HealthView {
     server_id: String,
     /// First 16 bytes of SHA-256 of the certificate authority's public key, base64url. With a certificate of the
     /// user's own, of the last one in its chain.
-    fingerprint: Option<String>,
+    fingerprint: String,
     /// The server's clock, RFC 3339.
     timestamp: String,
 }
@@ -71,7 +71,7 @@ async fn health(State(app): State<App>) -> Json<HealthView> {
         name: app.health.name(),
         version: env!("CARGO_PKG_VERSION"),
         server_id: app.health.server_id.to_string(),
-        fingerprint: app.tls.fingerprint().map(|fingerprint| fingerprint.short()),
+        fingerprint: app.tls.fingerprint().short(),
         timestamp: jiff::Timestamp::now().to_string(),
     })
 }

@@ -317,9 +317,7 @@ impl<Io: Transport> Wire<Io> {
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
-}
 
-impl<Io: Transport> Wire<Io> {
     /// Writes what stands in place of a bare error.
     fn pay(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.owed.has_remaining() {

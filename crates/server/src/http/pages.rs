@@ -250,25 +250,9 @@ fn source(origin: &str) -> Cow<'_, str> {
 /// covers it, else by the best name that it covers; `ours` are those that are announced, the best first.
 fn https_origin(came_by: &str, covered: &[String], ours: &[String], port: u16) -> String {
     let host = host::split(came_by).map(|(host, _)| host);
-    let host = host.filter(|host| covered.iter().any(|name| covers(name, host))).or_else(|| best_name(covered, ours));
-    match host {
-        Some(HostName::Address(IpAddr::V6(address))) => format!("https://[{address}]:{port}"),
-        Some(HostName::Address(IpAddr::V4(address))) => format!("https://{address}:{port}"),
-        Some(HostName::Name(name)) => format!("https://{name}:{port}"),
-        None => format!("https://localhost:{port}"),
-    }
-}
-
-/// Whether a name of a certificate (RFC 9525 §6.3) is good for a host.
-fn covers(name: &str, host: &HostName) -> bool {
-    match (name.parse::<IpAddr>(), host) {
-        (Ok(own), HostName::Address(address)) => own.to_canonical() == *address,
-        (Err(_), HostName::Name(host)) => match name.strip_prefix("*.") {
-            Some(domain) => host.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(domain)),
-            None => host.eq_ignore_ascii_case(name),
-        },
-        _ => false,
-    }
+    let host = host.filter(|host| covered.iter().any(|name| host.is(name))).or_else(|| best_name(covered, ours));
+    let host = host.unwrap_or_else(|| HostName::Name("localhost".to_owned()));
+    format!("https://{host}:{port}")
 }
 
 /// The name by which others reach this server: one that is announced, then another of the house. A certificate names others too, such as

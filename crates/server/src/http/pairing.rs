@@ -15,13 +15,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Admin;
+use super::devices::checked_name;
 use super::listener::Peer;
 use super::problem::{Code, JSON_LIMIT, Json, Path, Problem, ProblemBody, read_body};
 use crate::app::App;
 use crate::qr;
 use crate::trust::devices::{DeviceView, NewDevice};
 use crate::trust::pairing::{Claim, Fate, Offer, Refusal, Shown, Standing, Terms};
-use crate::trust::{DeviceId, LONGEST_NAME, OfferId, name_of};
+use crate::trust::{DeviceId, OfferId, name_of};
 
 /// The most characters of a platform's name.
 const LONGEST_PLATFORM: usize = 40;
@@ -129,8 +130,7 @@ pub struct ServerView {
     /// Its name.
     name: String,
     /// First 16 bytes of SHA-256 of the certificate authority's public key, base64url.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fingerprint: Option<String>,
+    fingerprint: String,
     /// The program's version.
     version: &'static str,
 }
@@ -144,7 +144,7 @@ async fn open(State(app): State<App>, Admin(caller): Admin, request: Request) ->
     let terms = terms(&wishes(request).await?, caller.device)?;
     let offer = app.pairings.open(Instant::now(), terms);
     tracing::info!(offer = %offer.id, "a pairing offer was opened");
-    let url = text_of_qr(reached_at(&app), &offer, &fingerprint(&app).unwrap_or_default());
+    let url = text_of_qr(reached_at(&app), &offer, &app.tls.fingerprint().short());
     let qr_svg = qr::svg(&url, QR_TITLE).ok_or_else(|| Problem::internal("an address too long for a QR code"))?;
     let location = HeaderValue::from_str(&format!("/api/pairings/{}", offer.id)).map_err(Problem::internal)?;
     let standing = app.pairings.standing(Instant::now(), &offer.id, |id| may_open(&app, id));
@@ -193,7 +193,7 @@ async fn pair(
 ) -> Result<(StatusCode, Json<PairedView>), Problem> {
     let from = peer.remote.ip();
     let (id, shown) = attempt(&request)?;
-    let (name, platform) = (device_name(&request.device_name)?, platform(request.platform.as_deref())?);
+    let (name, platform) = (checked_name("The name of a device", &request.device_name)?, platform(request.platform.as_deref())?);
     let claim = app.pairings.redeem(Instant::now(), id.as_ref(), &shown, |id| may_open(&app, id));
     let claim = claim.map_err(|refusal| refused(refusal, from))?;
     let device = NewDevice { name, platform, person: claim.terms.person.clone(), admin: claim.terms.admin, from };
@@ -221,7 +221,7 @@ async fn let_in(app: &App, claim: &Claim, device: NewDevice, from: IpAddr) -> Re
         server: ServerView {
             id: app.health.server_id.to_string(),
             name: app.health.name().to_string(),
-            fingerprint: fingerprint(app),
+            fingerprint: app.tls.fingerprint().short(),
             version: env!("CARGO_PKG_VERSION"),
         },
     })
@@ -248,7 +248,7 @@ fn terms(request: &OpenRequest, opener: DeviceId) -> Result<Terms, Problem> {
         let sentence = "A device with the owner's rights is let in at this server's own computer only: `balcony-server pair --admin`.";
         return Err(Problem::new(Code::Forbidden, sentence));
     }
-    let person = request.person.as_deref().map(|name| name_of(name).ok_or_else(|| misnamed("person"))).transpose()?;
+    let person = request.person.as_deref().map(|name| checked_name("The name of a person", name)).transpose()?;
     if admin && person.is_some() {
         return Err(Problem::new(Code::Invalid, "A device with the owner's rights is the owner's: leave out the person."));
     }
@@ -267,14 +267,6 @@ fn attempt(request: &PairRequest) -> Result<(Option<OfferId>, Shown), Problem> {
     let over = |_: &str| refusal(Refusal::Over);
     let id = given(&request.offer_id).map(|text| OfferId::parse(&text).ok_or_else(|| over(&text))).transpose()?;
     Ok((id, shown))
-}
-
-fn device_name(text: &str) -> Result<String, Problem> {
-    name_of(text).ok_or_else(|| misnamed("device"))
-}
-
-fn misnamed(what: &str) -> Problem {
-    Problem::new(Code::Invalid, format!("The name of a {what} has 1 to {LONGEST_NAME} characters that can be seen."))
 }
 
 fn platform(text: Option<&str>) -> Result<String, Problem> {
@@ -305,10 +297,6 @@ fn refusal(why: Refusal) -> Problem {
 
 fn no_such_offer() -> Problem {
     Problem::new(Code::NotFound, "There is no such offer.")
-}
-
-fn fingerprint(app: &App) -> Option<String> {
-    app.tls.fingerprint().map(|fingerprint| fingerprint.short())
 }
 
 fn reached_at(app: &App) -> SocketAddr {
@@ -394,9 +382,9 @@ mod tests {
     #[test]
     fn what_a_device_and_its_owner_may_be_called() {
         let long = |n: usize| "x".repeat(n);
-        assert_eq!(device_name(" Pixel 8 ").map_err(|problem| problem.code), Ok("Pixel 8".to_owned()));
+        assert_eq!(checked_name("The name of a device", " Pixel 8 ").map_err(|problem| problem.code), Ok("Pixel 8".to_owned()));
         for bad in ["", " ", "\u{202e}", &long(61)] {
-            assert_eq!(device_name(bad).map_err(|problem| problem.code), Err(Code::Invalid), "{bad:?}");
+            assert_eq!(checked_name("The name of a device", bad).map_err(|problem| problem.code), Err(Code::Invalid), "{bad:?}");
         }
         for (given, kept) in [(None, Some("")), (Some(""), Some("")), (Some(" iOS\u{7} 18 "), Some("iOS 18")), (Some(&*long(41)), None)] {
             assert_eq!(platform(given).ok().as_deref(), kept, "{given:?}");

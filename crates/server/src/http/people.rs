@@ -53,6 +53,6 @@ async fn rename(
 ) -> Result<Json<PersonView>, Problem> {
     let unknown = || Problem::new(Code::NotFound, "There is no such person.");
     let id = PersonId::parse(&id).ok_or_else(unknown)?;
-    let name = checked_name(&asked.name)?;
+    let name = checked_name("A name", &asked.name)?;
     devices.rename_person(&id, &name).await.map_err(|error| unwritten(&error))?.map(Json).ok_or_else(unknown)
 }

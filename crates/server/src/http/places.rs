@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::listener::is_here;
 use super::rate::{Counts, Taken, house};
+use crate::lock::lock;
 
 /// How many connections may be open at once: from other machines in all, from one of them, and from this one.
 const CONNECTIONS: usize = 512;
@@ -119,10 +120,6 @@ impl Drop for Seated {
     fn drop(&mut self) {
         lock(&self.others).standing.remove(&self.number);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Standing {

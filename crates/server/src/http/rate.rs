@@ -17,7 +17,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -27,6 +27,7 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
 use super::problem::{Code, Problem};
+use crate::lock::lock;
 use crate::trust::DeviceId;
 
 /// How many keys a limit remembers at most. A house has fewer.
@@ -209,7 +210,7 @@ pub(super) struct Taken<K: Hash + Eq> {
 impl<K: Hash + Eq + Clone> Counts<K> {
     /// One more for this key, unless it has `most` already.
     pub(super) fn take(&self, key: K, most: usize) -> Option<Taken<K>> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.0);
         let count = counts.entry(key.clone()).or_default();
         if *count >= most {
             return None;
@@ -221,13 +222,13 @@ impl<K: Hash + Eq + Clone> Counts<K> {
     /// How many keys have something.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.0).len()
     }
 }
 
 impl<K: Hash + Eq> Drop for Taken<K> {
     fn drop(&mut self) {
-        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts.0);
         let Some(count) = counts.get_mut(&self.key) else { return };
         *count = count.saturating_sub(1);
         if *count == 0 {

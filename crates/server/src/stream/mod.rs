@@ -7,7 +7,7 @@ pub mod state;
 pub mod view;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use balcony_media::device::Capabilities;
@@ -23,6 +23,7 @@ use self::shelf::Shelf;
 use self::state::{Event, State};
 use self::view::StreamView;
 use crate::film::Presentation;
+use crate::lock::lock;
 use crate::produce::Workshop;
 use crate::segments::DEADLINE;
 use crate::settings::Live;
@@ -560,9 +561,4 @@ async fn once_known<T: Clone>(value: &watch::Sender<Option<T>>) -> Option<T> {
     let mut value = value.subscribe();
     let found = tokio::time::timeout(DEADLINE, value.wait_for(Option::is_some)).await;
     found.ok()?.ok()?.clone()
-}
-
-/// A panic elsewhere leaves these values whole: each is replaced in one go.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

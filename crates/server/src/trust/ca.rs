@@ -30,7 +30,7 @@ use x509_parser::extensions::GeneralName;
 use super::names::{Constraints, Network, PERMITTED_NAMES, PERMITTED_NETWORKS, Subject};
 use super::{close_to_others, name_of, random, write_private};
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long an authority lives.
 const LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// How far the beginning of a certificate lies in the past, for phones whose clocks are slow.

@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::{DeviceId, Holder, PersonId, Token, TokenHash};
+use crate::lock::lock;
 use crate::store::{DeviceRow, PersonRow, Store, StoreError};
 
 /// A device that asked for nothing for so long is gone.
@@ -173,7 +174,7 @@ impl Device {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 
     /// Whether it asked for nothing for so long that it is gone. The owner's own record never is.

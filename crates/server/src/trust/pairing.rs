@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64URL_NOPAD;
@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 
 use super::letters::{clear, is_blank};
 use super::{DeviceId, OfferId, random};
+use crate::lock::lock;
 
 /// How long an offer lives.
 pub const LIFE: Duration = Duration::from_secs(120);
@@ -355,7 +356,7 @@ impl Pairings {
     }
 
     fn offers(&self) -> MutexGuard<'_, Offers> {
-        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.offers)
     }
 }
 

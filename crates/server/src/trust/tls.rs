@@ -19,11 +19,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::ca::{Authority, CaError, Fingerprint, day};
+use super::ca::{Authority, CaError, DAY, Fingerprint, day};
 use super::chain::{Chain, Flaw, Watch};
 use super::names::{Names, Subject, subject};
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// From when on the end of the user's own certificate is announced in the log.
 const LATE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -173,8 +172,8 @@ impl Tls {
     }
 
     /// Of our own authority; with the user's own certificate, of the last one of its chain.
-    pub fn fingerprint(&self) -> Option<Fingerprint> {
-        Some(self.serving.0.load().fingerprint)
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.serving.0.load().fingerprint
     }
 
     /// Names and addresses that the certificate of now is good for; IPv6 addresses without brackets, no wildcards.
@@ -578,7 +577,8 @@ mod tests {
         assert!(error(what()).contains("not valid before 2200-01-01"), "{}", error(what()));
         put("a.example", 2020, 2100);
         let tls = Tls::open(what(), Names::default()).expect("opened");
-        assert!(tls.authority().is_none() && tls.fingerprint().is_some());
+        assert!(tls.authority().is_none());
+        assert_eq!(tls.fingerprint().short().len(), 22);
         let (cert, now) = (path("cert"), SystemTime::now());
         let take = || tls.take_over(&cert, Chain::read(&cert, &path("key")), now);
         assert_eq!((take(), tls.hosts()), (None, vec!["a.example".to_owned()]));
