@@ -55,16 +55,26 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     ));
     components.security_schemes.insert(TOKEN.to_owned(), SecurityScheme::Http(scheme.build()).into());
     for (path, item) in &mut document.paths.paths {
-        for operation in operations(item) {
+        for (method, operation) in operations(item) {
+            operation.operation_id = Some(operation_id(method, path));
             complete_operation(path, operation);
         }
     }
     document
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
     let PathItem { get, put, post, delete, patch, head, .. } = item;
-    [get, put, post, delete, patch, head].into_iter().flatten()
+    let all = [("get", get), ("put", put), ("post", post), ("delete", delete), ("patch", patch), ("head", head)];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// A name that no other operation has (OpenAPI 3.1 section 4.8.10): `GET /api/stream/{streamId}/events` is `getStreamStreamIdEvents`.
+fn operation_id(method: &str, path: &str) -> String {
+    let words = path.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty() && *word != "api");
+    let capital =
+        |word: &str| word.get(..1).map(str::to_ascii_uppercase).into_iter().chain(word.get(1..).map(str::to_owned)).collect::<String>();
+    std::iter::once(method.to_owned()).chain(words.map(capital)).collect()
 }
 
 fn complete_operation(path: &str, operation: &mut Operation) {
@@ -150,6 +160,17 @@ mod tests {
         for reference in references {
             assert!(document.pointer(reference).is_some(), "{reference}");
         }
+    }
+
+    #[test]
+    fn no_two_operations_have_one_name() {
+        let document = document();
+        let paths = document["paths"].as_object().expect("paths").values();
+        let names: Vec<_> =
+            paths.flat_map(|item| item.as_object().expect("operations").values()).map(|one| one["operationId"].as_str()).collect();
+        let different: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
+        assert!(names.contains(&Some("getStreamStreamIdEvents")) && names.contains(&Some("postStreamStart")), "{names:?}");
     }
 
     #[test]
