@@ -1,0 +1,3 @@
+// The player.
+
+export const say = {};

@@ -1,0 +1,3 @@
+// The computer's pages.
+
+export const say = {};

@@ -1,0 +1,3 @@
+// The phone's pages.
+
+export const say = {};

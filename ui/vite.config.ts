@@ -1,0 +1,54 @@
+// The pages: one bundle for the window and for phones. Paths are relative, so that the same files work at `/`, at `/pair` and
+// inside the window. The player is a chunk of its own: it is loaded when somebody plays.
+import { fileURLToPath } from "node:url";
+import { svelte } from "@sveltejs/vite-plugin-svelte";
+import { defineConfig } from "vitest/config";
+import { VitePWA } from "vite-plugin-pwa";
+
+const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+export default defineConfig({
+  base: "./",
+  resolve: { alias: { "@balcony/client": at("../clients/ts/src/index.ts"), $lib: at("./src/lib"), $parts: at("./src/parts") } },
+  build: { target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false }, reportCompressedSize: false },
+  server: { host: "127.0.0.1" },
+  plugins: [
+    svelte(),
+    VitePWA({
+      // Registered by hand, and only where a service worker may be: not in the window, not on plain HTTP, not behind an untrusted certificate.
+      injectRegister: null,
+      filename: "sw.js",
+      includeAssets: ["icon.svg"],
+      manifest: {
+        id: "/",
+        name: "Balcony",
+        short_name: "Balcony",
+        description: "Films from your computer on your phone.",
+        start_url: "./",
+        scope: "./",
+        display: "standalone",
+        background_color: "#0e1312",
+        theme_color: "#0e1312",
+        icons: [
+          { src: "icon.svg", sizes: "any", type: "image/svg+xml" },
+          { src: "icon-192.png", sizes: "192x192", type: "image/png" },
+          { src: "icon-512.png", sizes: "512x512", type: "image/png" },
+          { src: "icon-512.png", sizes: "512x512", type: "image/png", purpose: "maskable" },
+        ],
+        share_target: { action: "./", method: "GET", params: { title: "title", text: "text", url: "url" } },
+        protocol_handlers: [{ protocol: "magnet", url: "./?text=%s" }],
+      },
+      workbox: {
+        // The shell; the player joins it when it was loaded once. Nothing of the API and no film is ever kept.
+        globPatterns: ["index.html", "icon*", "assets/*.{js,css}"],
+        globIgnores: ["assets/video*", "assets/Player*"],
+        navigateFallback: "index.html",
+        navigateFallbackDenylist: [/^\/api\//, /^\/m\//, /^\/t\//, /^\/p$/, /^\/ca\./],
+        cleanupOutdatedCaches: true,
+        ignoreURLParametersMatching: [/.*/],
+        runtimeCaching: [{ urlPattern: ({ sameOrigin, url }) => sameOrigin && url.pathname.startsWith("/assets/"), handler: "CacheFirst", options: { cacheName: "player", expiration: { maxEntries: 20 } } }],
+      },
+    }),
+  ],
+  test: { environment: "node", include: ["test/**/*.test.ts"] },
+});
