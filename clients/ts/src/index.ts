@@ -1,0 +1,11 @@
+export type { Api, Answer, Bytes, CallOptions, Init, Method, PathOf } from "./api.js";
+export { BalconyError, type ClientCode, type ErrorCode, type ServerCode } from "./error.js";
+export type { Certificate, Doctor, Film, Finding, Notice, Overview, Subtitles, SubtitleTrack, TorrentMagnet } from "./interim.js";
+export { readOffer, type ScannedOffer } from "./offer.js";
+export type { PollingOptions } from "./poll.js";
+export type { components, paths } from "./schema.js";
+export { StreamingService, type WaitOptions } from "./service.js";
+export type * from "./types.js";
+export { isOver } from "./types.js";
+export type { Connection, Stoppable, Watcher } from "./watch.js";
+export type { ServiceOptions } from "./wire.js";
