@@ -1,5 +1,5 @@
 // What the server tells while it happens: streams, devices, the overview; and whether it tells anything at all.
-import type { Device, Overview, Stream, StreamingService, Watch } from "@balcony/client";
+import type { Device, Overview, Stoppable, Stream, StreamingService } from "@balcony/client";
 import { SvelteMap } from "svelte/reactivity";
 
 export type Connection =
@@ -24,7 +24,7 @@ class Live {
   connection = $state<Connection>({ state: "opening" });
   /** Counts how often the server came back after it was gone. */
   returns = $state(0);
-  #watch: Watch | undefined;
+  #watch: Stoppable | undefined;
 
   /** Streams, newest first. */
   get list(): Stream[] {
@@ -35,14 +35,8 @@ class Live {
   follow(balcony: StreamingService, lost: () => void): void {
     this.end();
     this.#watch = balcony.watch({
-      snapshot: (streams) => {
-        const known = new Set(streams.map((stream) => stream.streamId));
-        for (const id of this.streams.keys()) if (!known.has(id)) this.streams.delete(id);
-        for (const stream of streams) this.streams.set(stream.streamId, stream);
-        void this.#readDevices(balcony);
-      },
-      stream: (stream) => this.streams.set(stream.streamId, stream),
-      gone: (id) => this.streams.delete(id),
+      stream: (stream) => void this.streams.set(stream.streamId, stream),
+      gone: (id) => void this.streams.delete(id),
       device: (change) => {
         if (change.change === "revoked") {
           this.devices.delete(change.deviceId);
@@ -52,12 +46,13 @@ class Live {
         this.devices.set(change.device.id, change.device);
         if (change.change === "paired") this.newcomers.set(change.device.id, change.device);
       },
-      overview: (overview) => (this.overview = overview),
+      overview: (overview) => void (this.overview = overview),
       connection: (state, { retryIn }) => {
         if (state === "open" && this.connection.state === "lost") this.returns += 1;
         this.connection = state === "lost" ? { state, retryAt: Date.now() + (retryIn ?? 0) } : { state };
+        if (state !== "lost") void this.#readDevices(balcony);
       },
-      refused: (error) => error.status === 401 && lost(),
+      over: (error) => error?.status === 401 && lost(),
     });
   }
 

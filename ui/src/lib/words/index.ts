@@ -7,6 +7,8 @@ import type { Catalogue } from "./en";
 
 const LANGUAGES = { en: () => import("./en"), de: () => import("./de") } satisfies Record<string, () => Promise<{ words: Catalogue }>>;
 export type Language = keyof typeof LANGUAGES;
+/** Each in its own words. */
+export const LANGUAGE_NAMES: readonly [Language, string][] = [["en", "English"], ["de", "Deutsch"]];
 
 let words: Catalogue;
 let chosen: Language = "en";
@@ -46,7 +48,8 @@ export function sayMessage(stream: Pick<Stream, "message" | "messageKey" | "mess
 
 /** Why it is copied or converted, in one sentence. */
 export function sayWhy(stream: Pick<Stream, "why" | "whyKey">): string | undefined {
-  return stream.whyKey === undefined ? stream.why : (byKey(words.whys, stream.whyKey, { why: stream.why }) ?? stream.why);
+  const own = stream.why ?? undefined;
+  return stream.whyKey ? (byKey(words.whys, stream.whyKey, { why: own }) ?? own) : own;
 }
 
 /** A finding of the server about itself. */
