@@ -21,7 +21,7 @@ export function commonBeginning(names: readonly string[]): number {
   while (length < first.length && others.every((name) => name[length] === first[length])) length += 1;
   // Numbers stay whole: "Episode 1" of "Episode 1" and "Episode 12".
   while (length > 0 && !/[\s._\-–[(]/.test(first[length - 1] ?? "")) length -= 1;
-  return names.every((name) => name.slice(length).replace(/\.[^.]+$/, "").trim().length > 0) ? length : 0;
+  return names.every((name) => /[^.]+\.[^.]+$/.test(name.slice(length)) || !/\./.test(name)) ? length : 0;
 }
 
 /** The playable files in the order of their paths, numbers read as numbers. */

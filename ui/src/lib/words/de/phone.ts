@@ -73,7 +73,7 @@ export const say = {
   beginAgain: "Noch einmal beginnen",
   details: "Einzelheiten",
   openElsewhere: "In anderem Player öffnen",
-  askOwner: "Bitte den Besitzer des Computers, Platz zu schaffen.",
+  askOwner: "Platz schaffen kann der Besitzer des Computers.",
   thisDevice: (given: { word: Word }) => Dieses[given.word],
   name: "Name",
   saved: "Gespeichert.",
