@@ -1,5 +1,8 @@
 // What can go wrong, as one class with a stable `code`. Turns the server's problems (RFC 9457) into it; decides nothing about retrying.
 
+/** Seconds. Nobody waits for longer. */
+const DAY = 86_400;
+
 /** Status by code, as the server gives them. */
 const STATUS = {
   bad_request: 400,
@@ -89,6 +92,11 @@ export class BalconyError extends Error {
   }
 }
 
+/** Whether somebody who goes on asking need not give up: a 404 without a trace is a proxy's that does not find our server just now. */
+export function isBearable(error: BalconyError): boolean {
+  return error.transient || error.status === 429 || (error.status === 404 && error.traceId === undefined);
+}
+
 /** Anything that was thrown, as our error: what `fetch` and a body's reader throw means that the line failed. */
 export function asError(thrown: unknown): BalconyError {
   return thrown instanceof BalconyError ? thrown : new BalconyError("network", { cause: thrown });
@@ -129,8 +137,8 @@ function codeOf(status: number): ErrorCode {
 /** `Retry-After` in seconds: a number or a date (RFC 9110 section 10.2.3). */
 function seconds(header: string | null): number | undefined {
   if (!header) return undefined;
-  const value = /^\d+$/.test(header.trim()) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
-  return Number.isFinite(value) ? Math.max(0, value) : undefined;
+  const value = /^\d+$/.test(header.trim()) ? Number(header) : /GMT\s*$/.test(header) ? (Date.parse(header) - Date.now()) / 1000 : NaN;
+  return Number.isNaN(value) ? undefined : Math.min(Math.max(0, value), DAY);
 }
 
 /** Calls what the caller gave us. A mistake in it is the caller's to hear of, and ends nothing of ours. */

@@ -1,6 +1,6 @@
 // How a stream stands, asked again and again: a failed look is no failed stream.
 
-import { asError, BalconyError } from "./error.js";
+import { asError, type BalconyError, isBearable } from "./error.js";
 import { isOver, type Stream } from "./types.js";
 import { type Abortable, backoff, sleep } from "./waiting.js";
 import type { Wire } from "./wire.js";
@@ -39,8 +39,7 @@ export async function* looks(wire: Wire, streamId: string, options: PollingOptio
       wait = pause * (0.75 + wire.random() / 2);
     } catch (thrown) {
       const error = asError(thrown);
-      const bearable = error.transient || error.status === 429;
-      if (!bearable || Date.now() - lastGood >= patience) throw error;
+      if (!isBearable(error) || Date.now() - lastGood >= patience) throw error;
       wait = Math.max(interval / 2, backoff(failures++, TROUBLE.base, TROUBLE.cap, wire.random), (error.retryAfter ?? 0) * 1000);
       onError?.(error, wait);
     }

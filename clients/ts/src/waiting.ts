@@ -2,6 +2,9 @@
 
 import { BalconyError } from "./error.js";
 
+/** Milliseconds. A timer that is set to more fires at once (HTML standard, section 8.6: 32 bits). */
+const LONGEST = 2 ** 31 - 1;
+
 /** Whatever can be called off. */
 export interface Abortable {
   signal?: AbortSignal | undefined;
@@ -45,7 +48,7 @@ export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise
 export async function within<T>(ms: number, outer: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const inner = new AbortController();
   const forget = whenAborted(outer, () => inner.abort(aborted(outer as AbortSignal)));
-  const timer = Number.isFinite(ms) ? setTimeout(() => inner.abort(new BalconyError("timeout")), ms) : undefined;
+  const timer = ms <= LONGEST ? setTimeout(() => inner.abort(new BalconyError("timeout")), ms) : undefined;
   try {
     if (inner.signal.aborted) throw aborted(inner.signal);
     return await unlessAborted(work(inner.signal), inner.signal);

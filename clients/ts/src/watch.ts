@@ -1,7 +1,7 @@
 // Everything that changes, as it changes: server-sent events over fetch (EventSource cannot send the token's header), and looks at the
 // plain API for as long as the events cannot be held.
 
-import { asError, BalconyError, report } from "./error.js";
+import { asError, BalconyError, isBearable, report } from "./error.js";
 import type { Overview } from "./interim.js";
 import { EventParser, type ServerEvent } from "./sse.js";
 import type { Device, DeviceEvent, Stream } from "./types.js";
@@ -60,6 +60,7 @@ class Watch {
   readonly #streams = new Map<string, string>();
   #devices: Map<string, string> | undefined;
   #overview = "";
+  #owner = true;
   #state: Connection | undefined;
   #polling: AbortController | undefined;
   #opened = false;
@@ -82,11 +83,13 @@ class Watch {
         const begun = Date.now();
         const { held, error } = await this.#hold();
         if (this.#signal.aborted) return;
+        if (error.status === 401) return this.#finish(error);
         if (held && Date.now() - begun >= GOOD) failures = 0;
         const retryIn = Math.max(backoff(failures, BACK.base, BACK.cap, this.#wire.random), (error.retryAfter ?? 0) * 1000);
         if (!this.#polling) {
           this.#tell("lost", { retryIn, error });
-          if (!held) void this.#poll();
+          // A line that is cut again and again leaves gaps, too.
+          if (!held || failures > 1) void this.#poll();
         }
         await this.#nap(retryIn);
       }
@@ -164,7 +167,7 @@ class Watch {
       const error = asError(thrown);
       if (polling.signal.aborted) return;
       this.#polling = undefined;
-      if (error.transient || error.status === 429) {
+      if (isBearable(error)) {
         if (this.#state === "polling") this.#tell("lost", { error });
       } else {
         this.#finish(error);
@@ -182,7 +185,8 @@ class Watch {
       try {
         this.#stream(await this.#wire.ask("get", "/api/stream/status/{streamId}", { path: { streamId }, ...call }));
       } catch (thrown) {
-        if (asError(thrown).status !== 404) throw thrown;
+        const error = asError(thrown);
+        if (error.status !== 404 || isBearable(error)) throw error;
         this.#gone(streamId);
       }
       return;
@@ -198,12 +202,12 @@ class Watch {
     }
     if (all) for (const stream of streams) if (stream.status !== "stopped") this.#stream(stream);
     if (device) this.#compare((await this.#wire.call("get", "/api/devices", call)).devices);
-    if (all && overview) {
+    if (all && overview && this.#owner) {
       try {
         this.#told(await this.#wire.call("get", "/api/overview", call));
       } catch (thrown) {
-        // Only the owner may ask that.
-        if (asError(thrown).transient) throw thrown;
+        if (asError(thrown).status !== 403) throw thrown;
+        this.#owner = false;
       }
     }
   }
