@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::resolved::cache_budget;
 use crate::config::{Command, Resolved};
 use crate::data_dir::{DataDir, Run, make_private};
+use crate::history::History;
 use crate::http::base::Base;
 use crate::http::bind::{self, Doors, Ports};
 use crate::http::health::Health;
@@ -47,7 +48,8 @@ const TASKS_END: Duration = Duration::from_secs(3);
 /// How often the budget is shared anew.
 const BUDGET_PACE: Duration = Duration::from_secs(2);
 
-const NOTICE: &str = "\
+/// What everybody is told once.
+pub const NOTICE: &str = "\
 This is your own server. It fetches and shares what you ask it for, through the BitTorrent network, from your address.
 Share only what you may: you are responsible for it, not the makers of this program.";
 
@@ -134,6 +136,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
     let store = Arc::new(Store::open(&data.path().join("balcony.sqlite"))?);
     let (server_id, _) = store.fact("server_id", StreamId::random().to_string()).await?;
     let devices = Devices::open(store.clone(), &admin).await?;
+    let history = History::open(store.clone()).await?;
     show_notice(&store).await?;
 
     let settings = Arc::new(Settings::new(&config));
@@ -156,6 +159,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
         torrents: torrents.clone(),
         workshop,
         store: store.clone(),
+        history: history.clone(),
         tasks: behind.clone(),
         keys,
         devices: devices.clone(),
@@ -164,6 +168,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
     let streams = Streams::new(Arc::new(ground));
     streams.restore().await?;
     behind.spawn_ending("last seen", |stopping| devices.clone().tend(stopping));
+    behind.spawn_ending("history", |stopping| history.tend(stopping));
     behind.spawn_ending("ticket keys", |stopping| streams.clone().tend_keys(stopping));
     behind.spawn_ending("budget", |stopping| share_budget(streams.clone(), settings.live(), config.cache_dir.clone(), stopping));
     let app = App {

@@ -9,6 +9,7 @@ pub mod config;
 pub mod data_dir;
 pub mod discovery;
 pub mod film;
+pub mod history;
 pub mod http;
 pub mod lan;
 mod lock;

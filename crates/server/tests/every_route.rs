@@ -48,6 +48,12 @@ const ROUTES: &[(&str, &str, For)] = &[
     ("GET", "/api/devices/me", For::Devices),
     ("PATCH", "/api/devices/{deviceId}", For::Owners),
     ("DELETE", "/api/devices/{deviceId}", For::Owners),
+    ("GET", "/api/history", For::Devices),
+    ("DELETE", "/api/history", For::Devices),
+    // What nobody has watched is forgotten already: there is no other answer.
+    ("DELETE", "/api/history/{infoHash}/{fileIndex}", For::Devices),
+    ("GET", "/api/notice", For::Devices),
+    ("PUT", "/api/notice", For::Devices),
     ("GET", "/api/people", For::Admin),
     ("PATCH", "/api/people/{personId}", For::Admin),
     ("POST", "/api/pairings", For::Admin),

@@ -19,10 +19,12 @@ pub mod devices;
 pub mod document;
 pub mod events;
 pub mod health;
+pub mod history;
 pub mod host;
 pub mod line;
 pub mod listener;
 pub mod media;
+pub mod notice;
 pub mod pages;
 pub mod pairing;
 pub mod people;
@@ -76,6 +78,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(settings::routes())
         .merge(devices::routes())
         .merge(people::routes())
+        .merge(history::routes())
+        .merge(notice::routes())
 }
 
 /// The API document (OpenAPI 3.1).

@@ -142,6 +142,11 @@ async fn position(
         return Err(Problem::new(Code::Invalid, "A position is a number of seconds from 0 on."));
     }
     stream.move_to(position.seconds);
+    if let Some(film) = stream.film() {
+        // The owner may move what another person watches; that is no device of theirs.
+        let device = (caller.person == stream.person).then(|| caller.device.clone());
+        streams.ground().history.moved(&stream.person, device, film, position.seconds);
+    }
     let mut view = stream.view(base.as_str(), &caller.device);
     view.position = position.seconds;
     Ok(Json(view))

@@ -4,7 +4,7 @@ use rusqlite_migration::{M, Migrations};
 
 /// Every step, in order.
 pub(super) fn all() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST), M::up(DEVICES)])
+    Migrations::new(vec![M::up(FIRST), M::up(DEVICES), M::up(HISTORY)])
 }
 
 /// Times are milliseconds since 1970 (UTC); JSON stands in columns whose inside is never asked for.
@@ -72,6 +72,24 @@ ALTER TABLE streams ADD COLUMN ticket_key INTEGER NOT NULL DEFAULT 1;
 CREATE INDEX streams_by_device ON streams (device);
 CREATE INDEX streams_by_person ON streams (person);
 CREATE INDEX devices_by_person ON devices (person);
+";
+
+/// What a person has watched, whatever became of the stream; and when the person was told whose server this is.
+const HISTORY: &str = "
+CREATE TABLE history (
+    person     TEXT NOT NULL REFERENCES people (id) ON DELETE CASCADE,
+    info_hash  TEXT NOT NULL,
+    file_index INTEGER NOT NULL,
+    title      TEXT NOT NULL,
+    magnet     TEXT NOT NULL,
+    duration   REAL,
+    position   REAL NOT NULL,
+    -- The device that watched last. It may be gone, or somebody else's by now.
+    device     TEXT,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (person, info_hash, file_index)
+) STRICT, WITHOUT ROWID;
+ALTER TABLE people ADD COLUMN notice_seen_at INTEGER;
 ";
 
 /// The database as the first version of the program made it.

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 mod migrations;
 mod rows;
 
-pub use rows::{DeviceRow, PersonRow, StreamRow, TorrentRow};
+pub use rows::{DeviceRow, FilmRow, PersonRow, StreamRow, TorrentRow};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -164,11 +164,13 @@ impl Store {
         .await
     }
 
-    /// All people, the oldest first. Those of whom nothing is left, neither device nor stream, are forgotten before.
+    /// All people, the oldest first. Those of whom nothing is left, neither device nor stream nor a film that they watched, are forgotten
+    /// before: who has lost the only phone finds the history by the next one.
     pub fn people(&self) -> impl Future<Output = Result<Vec<PersonRow>, StoreError>> + Send + use<> {
         self.ask(|connection| {
             connection.execute(
-                "DELETE FROM people WHERE admin = 0 AND id NOT IN (SELECT person FROM devices) AND id NOT IN (SELECT person FROM streams)",
+                "DELETE FROM people WHERE admin = 0 AND id NOT IN (SELECT person FROM devices) AND id NOT IN (SELECT person FROM streams)
+                    AND id NOT IN (SELECT person FROM history)",
                 [],
             )?;
             rows::people(connection)
@@ -223,6 +225,56 @@ impl Store {
             connection.execute("UPDATE people SET name = ?2 WHERE id = ?1", [id, name])?;
             Ok(())
         })
+    }
+
+    /// All that was watched, person by person, what was watched last at the end.
+    pub async fn history(&self) -> Result<Vec<FilmRow>, StoreError> {
+        self.ask(|connection| rows::history(connection)).await
+    }
+
+    /// Writes films that were watched, new or changed. Asked at once, on disk when the future is done.
+    pub fn save_films(&self, films: Vec<FilmRow>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.ask(move |connection| {
+            let transaction = connection.transaction()?;
+            films.iter().try_for_each(|film| rows::save_film(&transaction, film))?;
+            Ok(transaction.commit()?)
+        })
+    }
+
+    /// Forgets that a person watched these films: info hash and number of the file. Asked at once, on disk when the future is done.
+    pub fn delete_films(&self, films: Vec<(String, String, u32)>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.ask(move |connection| {
+            let transaction = connection.transaction()?;
+            for film in &films {
+                let statement = "DELETE FROM history WHERE person = ?1 AND info_hash = ?2 AND file_index = ?3";
+                transaction.prepare_cached(statement)?.execute(rusqlite::params![film.0, film.1, film.2])?;
+            }
+            Ok(transaction.commit()?)
+        })
+    }
+
+    /// Forgets all that a person watched. Asked at once, on disk when the future is done.
+    pub fn delete_history(&self, person: String) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.ask(move |connection| {
+            connection.execute("DELETE FROM history WHERE person = ?1", [person])?;
+            Ok(())
+        })
+    }
+
+    /// Whether a person was told whose server this is.
+    pub async fn notice_seen(&self, person: String) -> Result<bool, StoreError> {
+        let read = "SELECT notice_seen_at IS NOT NULL FROM people WHERE id = ?1";
+        self.ask(move |connection| Ok(connection.query_row(read, [person], |row| row.get(0)).optional()?.unwrap_or(false))).await
+    }
+
+    /// A person was told so at this time, or has to be told again.
+    pub async fn set_notice_seen(&self, person: String, at: Option<jiff::Timestamp>) -> Result<(), StoreError> {
+        self.ask(move |connection| {
+            let at = at.map(jiff::Timestamp::as_millisecond);
+            connection.execute("UPDATE people SET notice_seen_at = ?2 WHERE id = ?1", rusqlite::params![person, at])?;
+            Ok(())
+        })
+        .await
     }
 
     /// A fact that is decided once: reads it, or writes `fresh` where there is none (a server id, "notice shown").

@@ -94,6 +94,29 @@ pub struct TorrentRow {
     pub selected: Vec<u32>,
 }
 
+/// A film that a person has watched, as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilmRow {
+    /// Who watched it.
+    pub person: String,
+    /// Info hash of its torrent, 40 hex digits in lower case.
+    pub info_hash: String,
+    /// Which file of the torrent it is.
+    pub file_index: u32,
+    /// Name of that file.
+    pub title: String,
+    /// The magnet in its normal form.
+    pub magnet: String,
+    /// Seconds, where they are known.
+    pub duration: Option<f64>,
+    /// Where its viewer was, in seconds.
+    pub position: f64,
+    /// The device that watched it last.
+    pub device: Option<String>,
+    /// When that was (kept in milliseconds).
+    pub updated_at: Timestamp,
+}
+
 /// A stream whose device or person is gone is over, and is not written down: it must not come back.
 pub(super) fn save_stream(connection: &Connection, row: &StreamRow) -> Result<bool, StoreError> {
     let mut statement = connection.prepare_cached(
@@ -242,6 +265,46 @@ pub(super) fn change_device(connection: &Connection, row: &DeviceRow) -> Result<
         .prepare_cached("UPDATE devices SET person = ?2, name = ?3, admin = ?4, last_seen_at = ?5, last_address = ?6 WHERE id = ?1")?;
     let seen = (row.last_seen_at.map(Timestamp::as_millisecond), row.last_address.map(|address| address.to_string()));
     statement.execute(params![row.id, row.person, row.name, row.admin, seen.0, seen.1])?;
+    Ok(())
+}
+
+pub(super) fn history(connection: &Connection) -> Result<Vec<FilmRow>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT * FROM history ORDER BY person, updated_at, info_hash, file_index")?;
+    let rows = statement.query_map([], |row| {
+        Ok(FilmRow {
+            person: row.get("person")?,
+            info_hash: row.get("info_hash")?,
+            file_index: row.get("file_index")?,
+            title: row.get("title")?,
+            magnet: row.get("magnet")?,
+            duration: row.get("duration")?,
+            position: row.get("position")?,
+            device: row.get("device")?,
+            updated_at: time(row.get("updated_at")?)?,
+        })
+    })?;
+    rows.collect::<Result<_, _>>().map_err(|error| unreadable("history", error))
+}
+
+/// What a person who is gone has watched is not written down.
+pub(super) fn save_film(connection: &Connection, row: &FilmRow) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO history (person, info_hash, file_index, title, magnet, duration, position, device, updated_at)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE EXISTS (SELECT 1 FROM people WHERE id = ?1)
+         ON CONFLICT (person, info_hash, file_index) DO UPDATE SET
+            title = ?4, magnet = ?5, duration = ?6, position = ?7, device = ?8, updated_at = ?9",
+    )?;
+    statement.execute(params![
+        row.person,
+        row.info_hash,
+        row.file_index,
+        row.title,
+        row.magnet,
+        row.duration,
+        row.position,
+        row.device,
+        row.updated_at.as_millisecond(),
+    ])?;
     Ok(())
 }
 

@@ -140,6 +140,66 @@ async fn devices_and_people_come_back_as_they_were_written() {
     assert_eq!(people, ["carl", "owner"]);
 }
 
+fn film(person: &str, hash: &str, file_index: u32, second: i64) -> FilmRow {
+    FilmRow {
+        person: person.to_owned(),
+        info_hash: hash.repeat(40),
+        file_index,
+        title: "Ünïcode 'quoted'.mkv".to_owned(),
+        magnet: "magnet:?xt=urn:btih:a".to_owned(),
+        duration: Some(5400.5),
+        position: 12.25,
+        device: Some("phone".to_owned()),
+        updated_at: Timestamp::from_millisecond(second * 1000 + 7).expect("time"),
+    }
+}
+
+#[tokio::test]
+async fn what_was_watched_comes_back_and_goes_with_its_person() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    let mut changed = FilmRow { duration: None, device: None, ..film("anna", "a", 0, 30) };
+    {
+        let store = Store::open(&path).expect("opened");
+        store.add_device(person("anna"), device("phone", "anna")).await.expect("added");
+        let films = vec![film("anna", "a", 0, 10), film("anna", "a", 1, 20), film("owner", "a", 0, 5), film("nobody", "a", 0, 5)];
+        store.save_films(films).await.expect("saved");
+        store.save_films(vec![changed.clone()]).await.expect("changed");
+        // Without a device the person is there for the sake of the films.
+        store.delete_devices(vec!["phone".to_owned()]).await.expect("deleted");
+    }
+    let store = Store::open(&path).expect("opened again");
+    assert_eq!(store.people().await.expect("read").len(), 2);
+    assert_eq!(store.history().await.expect("read"), [film("anna", "a", 1, 20), changed.clone(), film("owner", "a", 0, 5)]);
+    changed.person = "owner".to_owned();
+    store.save_films(vec![changed.clone()]).await.expect("changed");
+    store.delete_films(vec![("anna".to_owned(), "a".repeat(40), 1), ("owner".to_owned(), "b".repeat(40), 0)]).await.expect("deleted");
+    store.delete_history("anna".to_owned()).await.expect("deleted");
+    assert_eq!(store.history().await.expect("read"), [changed]);
+    assert_eq!(store.people().await.expect("read").len(), 1, "of Anna nothing is left");
+}
+
+#[tokio::test]
+async fn who_was_told_is_known_by_person() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    let seen = async |store: &Store| {
+        let of = |person: &str| store.notice_seen(person.to_owned());
+        (of("owner").await.expect("read"), of("anna").await.expect("read"), of("nobody").await.expect("read"))
+    };
+    {
+        let store = Store::open(&path).expect("opened");
+        store.add_device(person("anna"), device("phone", "anna")).await.expect("added");
+        assert_eq!(seen(&store).await, (false, false, false));
+        store.set_notice_seen("anna".to_owned(), Some(Timestamp::now())).await.expect("written");
+        store.set_notice_seen("nobody".to_owned(), Some(Timestamp::now())).await.expect("nobody to write it for");
+    }
+    let store = Store::open(&path).expect("opened again");
+    assert_eq!(seen(&store).await, (false, true, false));
+    store.set_notice_seen("anna".to_owned(), None).await.expect("written");
+    assert_eq!(seen(&store).await, (false, false, false));
+}
+
 /// The file of the version before devices: everything of it is there, and the owner's record is the owner's.
 #[tokio::test]
 async fn a_database_of_the_first_version_is_taken_over() {

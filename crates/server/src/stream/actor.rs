@@ -112,6 +112,8 @@ pub struct Actor {
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     /// Cancelled when the device that it stands for is revoked.
     starter: CancellationToken,
+    /// Somebody has asked for it just now, and not before a restart.
+    new: bool,
 }
 
 /// The turn of a stream of an earlier run.
@@ -174,6 +176,7 @@ impl Actor {
         let starter = streams.ground.devices.life(&stream.device());
         Self {
             starter,
+            new: false,
             streams,
             stream,
             expires_at,
@@ -191,6 +194,7 @@ impl Actor {
     /// Lives until the stream is over and forgotten.
     pub async fn live(mut self, mut inbox: mpsc::UnboundedReceiver<Event>, beginning: Beginning) {
         let mut turn = Turn::Taken;
+        self.new = matches!(beginning, Beginning::New);
         let mut life = match beginning {
             Beginning::New => self.happen(Life::born(), Event::Turn).await,
             Beginning::Restored => {
@@ -260,6 +264,9 @@ impl Actor {
         if std::mem::discriminant(&life.state) != before {
             self.since = Instant::now();
             self.came.1 = Instant::now();
+            if self.new && matches!(life.state, State::Ready { .. }) {
+                self.remember();
+            }
         }
         self.show(&life.state);
         for effect in effects {
@@ -269,6 +276,23 @@ impl Actor {
             self.stream.released.send_replace(true);
         }
         life
+    }
+
+    /// It begins where its person was the last time, unless its viewer has moved it already.
+    fn resume(&self, file: usize) {
+        let history = &self.streams.ground.history;
+        if self.new
+            && self.stream.position() == 0.0
+            && let Some(seconds) = history.begins_at(&self.stream.person, &(self.stream.magnet.info_hash, file))
+        {
+            self.stream.position.send_replace(seconds);
+        }
+    }
+
+    fn remember(&self) {
+        if let Some(film) = self.stream.film() {
+            self.streams.ground.history.entered(&self.stream.person, self.stream.device(), film, self.stream.position());
+        }
     }
 
     async fn carry_out(&mut self, effect: Effect) {
@@ -318,6 +342,7 @@ impl Actor {
                     seen.view.direct_url = Some(direct);
                 });
                 self.torrent = Some(torrent);
+                self.resume(file);
                 Event::Found(epoch, Found::Metadata)
             }
             Answer::Presentation(epoch, presentation) => {

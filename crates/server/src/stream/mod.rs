@@ -23,6 +23,7 @@ use self::shelf::Shelf;
 use self::state::{Event, State};
 use self::view::StreamView;
 use crate::film::Presentation;
+use crate::history::{self, History};
 use crate::lock::lock;
 use crate::produce::Workshop;
 use crate::segments::DEADLINE;
@@ -78,6 +79,8 @@ pub struct Ground {
     pub workshop: Arc<Workshop>,
     /// What is kept over a restart.
     pub store: Arc<Store>,
+    /// What was watched.
+    pub history: Arc<History>,
     /// Who owns their tasks.
     pub tasks: Tasks,
     /// How tickets are made.
@@ -226,6 +229,13 @@ impl Stream {
     /// What is played, if that is known.
     pub fn presentation_now(&self) -> Option<Arc<Presentation>> {
         self.presentation.borrow().clone()
+    }
+
+    /// The film, as it is remembered, once it is known which one it is.
+    pub fn film(&self) -> Option<history::Film> {
+        let seen = self.seen.borrow();
+        let (file, title, duration) = (seen.view.file_index?, seen.view.title.clone()?, seen.view.duration);
+        Some(history::Film { key: (self.magnet.info_hash, file), title, magnet_link: self.magnet.to_link(), duration })
     }
 
     /// Somebody wants it: it need not wait for those of whom nobody asks anything.
