@@ -26,6 +26,7 @@ use crate::http::{self, Door};
 use crate::lan::Addresses;
 use crate::logging;
 use crate::loopback::Loopback;
+use crate::mock::Mock;
 use crate::presence::Presence;
 use crate::produce::Workshop;
 use crate::produce::encode::{Patience, Tools};
@@ -36,6 +37,7 @@ use crate::spawner::Spawner;
 use crate::store::Store;
 use crate::stream::state::State;
 use crate::stream::{Ground, Options, Streams};
+use crate::swarm::Swarm;
 use crate::tasks::Tasks;
 use crate::torrent::{TorrentConfig, Torrents};
 use crate::trust::pairing::Pairings;
@@ -153,8 +155,12 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
     let config = Arc::new(config);
     let free = fs4::available_space(&config.cache_dir).context("the free space of the cache folder is unknown")?;
     let budget = cache_budget(config.cache_max_bytes, free, size_of_tree(&config.cache_dir));
-    let torrents = Arc::new(Torrents::open(torrent_config(&config, budget)).await.context("the torrent engine cannot start")?);
     let workshop = workshop(&config, budget, &behind).await?;
+    let torrents = tokio::select! {
+        opened = swarm(&config, budget, &workshop) => Arc::new(opened?),
+        // Making the mock's film takes seconds.
+        () = &mut stop => return Ok(()),
+    };
     let ground = Ground {
         torrents: torrents.clone(),
         workshop,
@@ -222,6 +228,17 @@ fn answer(sockets: Doors, router: Router, tls: &Tls, tasks: &Tasks) {
     for (listener, speech) in plain.chain(secure) {
         listener::serve(listener, speech, router.clone(), &connections, tasks);
     }
+}
+
+/// Where torrents come from: with `--mock` from nowhere.
+async fn swarm(config: &Resolved, budget: u64, workshop: &Workshop) -> anyhow::Result<Swarm> {
+    if config.mock {
+        tracing::warn!(speed = config.mock_speed, "this is the mock: every magnet is a film of our own, and nothing is fetched");
+        let mock = Mock::open(&workshop.tools.spawner, &config.ffmpeg, &config.data_dir, config.mock_speed);
+        return Ok(Swarm::Mock(mock.await?));
+    }
+    let torrents = Torrents::open(torrent_config(config, budget)).await;
+    Ok(Swarm::Peers(torrents.context("the torrent engine cannot start")?))
 }
 
 fn torrent_config(config: &Resolved, budget: u64) -> TorrentConfig {

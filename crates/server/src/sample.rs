@@ -1,4 +1,5 @@
 //! The sample film: made by ffmpeg on first use, seeded by the server itself, so that everything can be tried with nothing of one's own.
+//! The mock plays it under every name.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,39 +10,65 @@ use balcony_media::ffmpeg::MAX_ALLOC;
 use balcony_media::magnet::Magnet;
 
 use crate::cage::{EXIT_UNCAGED, Limits, Reach};
+use crate::mock::Mock;
 use crate::spawner::Spawner;
-use crate::torrent::{Seed, Torrents};
+use crate::swarm::Swarm;
+use crate::torrent::Seed;
 
+/// Where it lies, in the data folder.
+const FOLDER: &str = "sample";
 /// Name of the film's file.
 pub const NAME: &str = "Balcony sample.mp4";
 /// Length in seconds.
 pub const SECONDS: u32 = 60;
+/// Name of the short film's file, the mock's second one.
+const SHORT: &str = "Balcony short.mp4";
+/// Its length in seconds.
+const SHORT_SECONDS: u32 = 24;
 /// Making it takes a few seconds; a machine that needs longer than this has another problem.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The sample film, seeded for as long as this lives.
+/// The sample film, to be had for as long as this lives.
 pub struct Sample {
-    seed: Seed,
+    magnet: Magnet,
+    /// Who gives it; the mock needs nobody.
+    seed: Option<Seed>,
 }
 
 impl Sample {
     /// Makes the film where it is not there yet, and seeds it on loopback.
-    pub async fn open(spawner: &Spawner, ffmpeg: &Path, data_dir: &Path, torrents: &Torrents) -> anyhow::Result<Self> {
-        let film = make(spawner, ffmpeg, &data_dir.join("sample")).await?;
+    pub async fn open(spawner: &Spawner, ffmpeg: &Path, data_dir: &Path, swarm: &Swarm) -> anyhow::Result<Self> {
+        let Swarm::Peers(torrents) = swarm else { return Ok(Self { magnet: Mock::sample(), seed: None }) };
+        let film = make(spawner, ffmpeg, &data_dir.join(FOLDER)).await?;
         let seed = Seed::file(&film).await.context("the sample film cannot be seeded")?;
         torrents.admit(seed.address());
-        Ok(Self { seed })
+        Ok(Self { magnet: seed.magnet().clone(), seed: Some(seed) })
     }
 
     /// Where to get it.
     pub fn magnet(&self) -> &Magnet {
-        self.seed.magnet()
+        &self.magnet
     }
 
     /// The magnet as text, with the address of its seeder.
     pub fn link(&self) -> String {
-        format!("{}&x.pe={}", self.magnet().to_link(), self.seed.address())
+        let link = self.magnet.to_link();
+        self.seed.as_ref().map_or_else(|| link.clone(), |seed| format!("{link}&x.pe={}", seed.address()))
     }
+}
+
+/// The sample film and a short one, made where they are not there yet.
+///
+/// # Errors
+/// When ffmpeg cannot make them.
+pub async fn make_both(spawner: &Spawner, ffmpeg: &Path, data_dir: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let folder = data_dir.join(FOLDER);
+    let film = make(spawner, ffmpeg, &folder).await?;
+    let short = folder.join(SHORT);
+    if !short.exists() {
+        run(spawner, ffmpeg, &folder, &short, |aside| shortened(&film, aside)).await?;
+    }
+    Ok((film, short))
 }
 
 async fn make(spawner: &Spawner, ffmpeg: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
@@ -52,11 +79,23 @@ async fn make(spawner: &Spawner, ffmpeg: &Path, folder: &Path) -> anyhow::Result
     tokio::fs::create_dir_all(folder).await.context("the folder of the sample film cannot be made")?;
     let subtitles = folder.join("sample.srt");
     tokio::fs::write(&subtitles, cues()).await.context("the sample's subtitles cannot be written")?;
+    run(spawner, ffmpeg, folder, &film, |aside| arguments(&subtitles, aside)).await?;
+    Ok(film)
+}
+
+/// Lets ffmpeg make `film` in `folder`.
+async fn run(
+    spawner: &Spawner,
+    ffmpeg: &Path,
+    folder: &Path,
+    film: &Path,
+    arguments: impl FnOnce(&Path) -> Vec<OsString>,
+) -> anyhow::Result<()> {
     // Made aside and renamed: a film that is half there is not there. Nothing of a stranger is read here, but it is ffmpeg all the same:
     // it runs in the cage, with this one folder to write to and no network, and ends with the server.
     let folder = folder.canonicalize().context("the folder of the sample film is gone")?;
     let aside = folder.join("making.mp4");
-    let arguments = arguments(&subtitles, &aside);
+    let arguments = arguments(&aside);
     let mut child = spawner.spawn(Limits::SAMPLE, &Reach::folder(folder), ffmpeg, &arguments).await.context("no child can be started")?;
     let made = tokio::time::timeout(LONGEST, child.wait()).await.context("ffmpeg takes too long to make the sample film")??;
     if made.status.code() == Some(EXIT_UNCAGED) {
@@ -65,8 +104,7 @@ async fn make(spawner: &Spawner, ffmpeg: &Path, folder: &Path) -> anyhow::Result
     if !made.status.success() {
         bail!("ffmpeg cannot make the sample film: {}", made.stderr.lines().last().unwrap_or_default());
     }
-    tokio::fs::rename(&aside, &film).await.context("the sample film cannot be put in place")?;
-    Ok(film)
+    tokio::fs::rename(&aside, film).await.context("the sample film cannot be put in place")
 }
 
 /// A moving picture with a running time code, two tones as two languages, and a subtitle.
@@ -86,6 +124,18 @@ fn arguments(subtitles: &Path, to: &Path) -> Vec<OsString> {
     add(&["-metadata:s:a:0", "language=eng", "-metadata:s:a:0", "title=High tone"]);
     add(&["-metadata:s:a:1", "language=deu", "-metadata:s:a:1", "title=Low tone"]);
     add(&["-metadata:s:s:0", "language=eng", "-movflags", "+faststart", "-f", "mp4"]);
+    all.push(to.into());
+    all
+}
+
+/// The beginning of a film as it is.
+fn shortened(film: &Path, to: &Path) -> Vec<OsString> {
+    let seconds = SHORT_SECONDS.to_string();
+    let words = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-max_alloc", MAX_ALLOC, "-protocol_whitelist", "file", "-i"];
+    let mut all: Vec<OsString> = words.iter().map(OsString::from).collect();
+    all.push(film.into());
+    let words = ["-map", "0", "-c", "copy", "-t", &seconds, "-movflags", "+faststart", "-f", "mp4"];
+    all.extend(words.iter().map(OsString::from));
     all.push(to.into());
     all
 }

@@ -110,7 +110,7 @@ pub struct Resolved {
     pub cors_origins: Vec<String>,
     /// Serve the API with no torrent and no network.
     pub mock: bool,
-    /// How many times faster than real the mock plays; finite, greater than 0.
+    /// How many times faster than real the mock plays, from 0.05 to 1000.
     pub mock_speed: f64,
     /// Start with the sample film streaming.
     pub sample: bool,
@@ -227,7 +227,7 @@ impl Reader<'_> {
             host_names: self.list("host-name", "a host such as films.example.org, with no port", host),
             cors_origins: self.list("cors-origin", "an origin such as https://app.example", origin),
             mock: self.switch("mock"),
-            mock_speed: self.one("mock-speed", "a number greater than 0", speed).unwrap_or(1.0),
+            mock_speed: self.number("mock-speed", 1.0, 0.05, 1000.0),
             sample: self.switch("sample"),
             headless: self.switch("headless"),
             ffmpeg: self.program("ffmpeg", machine.ffmpeg_bin.as_ref()),
@@ -431,10 +431,6 @@ fn peer(word: &str) -> Option<SocketAddr> {
     word.parse::<SocketAddr>().ok().filter(|peer| peer.port() != 0 && !peer.ip().is_unspecified())
 }
 
-fn speed(word: &str) -> Option<f64> {
-    word.parse::<f64>().ok().filter(|speed| *speed > 0.0 && *speed <= 100_000.0)
-}
-
 fn log_filter(word: &str) -> Option<String> {
     tracing_subscriber::EnvFilter::try_new(word).ok().map(|_| word.to_owned())
 }
@@ -625,7 +621,7 @@ mod tests {
                 "--no-dht wants true or false, not \"maybe\".",
                 "--tls-cert and --tls-key belong together: one of them is missing.",
                 "--cors-origin wants an origin such as https://app.example, not \"*\".",
-                "--mock-speed wants a number greater than 0, not \"nan\".",
+                "--mock-speed wants a number from 0.05 to 1000, not \"nan\".",
             ]
         );
     }
@@ -805,7 +801,7 @@ mod tests {
         #[test]
         fn no_words_make_it_panic(word in "\\PC{0,40}", digits in "[0-9.]{0,30}(ms|s|m|h|d|GiB|TB)?") {
             for word in [&word, &digits] {
-                let _ = (size(word), duration(word), origin(word), peer(word), speed(word), name(word), host(word));
+                let _ = (size(word), duration(word), origin(word), peer(word), name(word), host(word));
                 let known = [("expire-after".to_owned(), vec![word.clone()]), ("command".to_owned(), vec![word.clone()])];
                 let words = Words { values: known.into(), mistakes: vec![] };
                 if let Err(Mistakes(mistakes)) = resolve(&words, &Words::default(), &Words::default(), &machine()) {

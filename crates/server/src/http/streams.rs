@@ -75,6 +75,9 @@ async fn start(
     limits.start(&caller.device).map_err(|wait| rate::too_many("Too many streams were started in a short time.", wait))?;
     let (stream, new) = streams.start(&caller, magnet, options);
     stream.kept().await;
+    if streams.ground().torrents.mock().is_some_and(|mock| mock.is_at_once(&stream.magnet)) {
+        stream.settled().await;
+    }
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(stream.view(base.as_str(), &caller.device))).into_response())
 }

@@ -73,7 +73,7 @@ async fn inspect(
     let magnet = magnet(&request.magnet_link)?;
     let _look = limits.inspect(&caller.device)?;
     let ground = streams.ground().clone();
-    let looked = tokio::time::timeout(PATIENCE, ground.torrents.add(&magnet, |_| {}));
+    let looked = tokio::time::timeout(PATIENCE, ground.torrents.inspect(&magnet));
     let found = caller.gone.run_until_cancelled(looked).await.ok_or_else(unauthenticated)?;
     let torrent = found.unwrap_or(Err(TorrentError::NoPeers { asked: 0 })).map_err(problem)?;
     let files = torrent.files().iter().map(|file| InspectedFile {

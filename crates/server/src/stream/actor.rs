@@ -20,13 +20,15 @@ use super::state::{Effect, Event, Failure, FailureCode, Found, Life, State, step
 use super::view::{self, AudioView, ErrorView, Moving, Phase, Status, StreamView, VideoView};
 use super::{Born, Method, REMEMBERED, Stream, Streams};
 use crate::film::{Film, OpenError, Presentation, Tables, read_index};
+use crate::mock::{Act, Part};
 use crate::produce::Workshop;
 use crate::produce::probe::{self, ProbeError};
 use crate::segments::{Segment, SegmentError};
 use crate::source::{Source, SourceError};
 use crate::store::TorrentRow;
+use crate::swarm::Torrent;
 use crate::tasks::End;
-use crate::torrent::{Torrent, TorrentError};
+use crate::torrent::{TorrentError, TorrentStats};
 
 /// How often the numbers of a stream that is not ready are looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -106,6 +108,8 @@ pub struct Actor {
     /// Peers that the search for metadata knows.
     found_peers: Arc<AtomicUsize>,
     first: Vec<Segment>,
+    /// What it plays, in the mock.
+    part: Option<Part>,
     work: Option<AbortOnDropHandle<End>>,
     /// The last writing of it.
     saving: Option<JoinHandle<End>>,
@@ -167,6 +171,25 @@ impl Answer {
             Self::Torrent(epoch, ..) | Self::Presentation(epoch, _) | Self::First(epoch, _) | Self::Found(epoch, _) => *epoch,
         }
     }
+
+    /// What of the mock's time line it ends, if anything.
+    const fn act(&self) -> Option<Act> {
+        match self {
+            Self::Torrent(..) => Some(Act::Metadata),
+            Self::Presentation(..) => Some(Act::Index),
+            Self::Found(_, Found::FirstSegments) => Some(Act::FirstSegments),
+            Self::First(..) | Self::Found(..) => None,
+        }
+    }
+}
+
+/// What work has come to; in the mock, when it is time for it.
+async fn in_time(came: Result<Answer, Failure>, part: Option<Part>) -> Result<Answer, Failure> {
+    let answer = came?;
+    if let (Some(part), Some(act)) = (part, answer.act()) {
+        part.cue(act).await?;
+    }
+    Ok(answer)
 }
 
 impl Actor {
@@ -174,6 +197,8 @@ impl Actor {
     pub fn new(streams: Arc<Streams>, stream: Arc<Stream>, expires_at: Timestamp) -> Self {
         let now = Instant::now();
         let starter = streams.ground.devices.life(&stream.device());
+        let age = Duration::try_from(Timestamp::now().duration_since(stream.created_at)).unwrap_or_default();
+        let part = streams.ground.torrents.mock().map(|mock| mock.part(&stream.magnet, age));
         Self {
             starter,
             new: false,
@@ -185,6 +210,7 @@ impl Actor {
             torrent: None,
             found_peers: Arc::default(),
             first: Vec::new(),
+            part,
             work: None,
             saving: None,
             answers: mpsc::unbounded_channel(),
@@ -236,9 +262,10 @@ impl Actor {
 
     /// How long nothing needs to be looked at.
     fn pause(&self, state: &State) -> Duration {
+        let moving = |pause| self.part.as_ref().map_or(pause, |part| part.pause(pause));
         match state {
-            State::Metadata | State::Opening | State::Probing | State::Warming(_) => LOOK,
-            State::Ready { .. } => LOOK_READY,
+            State::Metadata | State::Opening | State::Probing | State::Warming(_) => moving(LOOK),
+            State::Ready { .. } => moving(LOOK_READY),
             State::Queued { .. } | State::Failed(_) | State::Stopped | State::Expired => {
                 let left = self.expires_at.duration_since(Timestamp::now());
                 Duration::try_from(left).unwrap_or_default().clamp(LOOK_READY, LOOK_OVER)
@@ -317,9 +344,9 @@ impl Actor {
 
     /// Runs work that ends with this stream, and reports what it found.
     fn work(&mut self, epoch: u32, work: impl Future<Output = Result<Answer, Failure>> + Send + 'static) {
-        let answers = self.answers.0.clone();
+        let (answers, part) = (self.answers.0.clone(), self.part.clone());
         let task = async move {
-            let answer = work.await.unwrap_or_else(|failure| Answer::Found(epoch, Found::Failure(failure)));
+            let answer = in_time(work.await, part).await.unwrap_or_else(|failure| Answer::Found(epoch, Found::Failure(failure)));
             // The actor may have ended; then nobody wants to know.
             answers.send(answer).ok();
         };
@@ -457,9 +484,7 @@ impl Actor {
         if self.stream.is_idle_for(IDLE_PLAYHEAD) && matches!(state, State::Ready { .. }) {
             *super::lock(&self.stream.playhead) = None;
         }
-        let torrent = self.torrent.as_ref()?;
-        let file = self.stream.seen.borrow().view.file_index?;
-        let stats = torrent.stats(file);
+        let stats = self.stats()?;
         if let Some(error) = stats.error {
             return Some(Event::Broke(source_failure(&error)));
         }
@@ -477,20 +502,32 @@ impl Actor {
         None
     }
 
+    /// How the film's torrent is doing, once it is known.
+    fn stats(&self) -> Option<TorrentStats> {
+        let file = self.stream.seen.borrow().view.file_index?;
+        let stats = self.torrent.as_ref()?.stats(file);
+        Some(match &self.part {
+            Some(part) => part.stats(stats),
+            None => stats,
+        })
+    }
+
     /// Projects the state and the moving numbers into what the phone sees.
     fn show(&self, state: &State) {
-        let file = self.stream.seen.borrow().view.file_index;
-        let stats = self.torrent.as_ref().zip(file).map(|(torrent, file)| torrent.stats(file));
+        let stats = self.stats();
         let peers = match &stats {
             Some(stats) => stats.peers,
-            None => self.found_peers.load(Ordering::Relaxed),
+            None => self.part.as_ref().map_or_else(|| self.found_peers.load(Ordering::Relaxed), Part::peers),
         };
         let speed = stats.as_ref().map_or(0, |stats| stats.download_speed);
         let starved = stats.as_ref().is_some_and(|stats| stats.downloaded < stats.total && stats.download_speed == 0);
         let ready = matches!(state, State::Ready { .. });
         let since = if ready { self.came.1 } else { self.since };
         let moving = Moving { seconds: since.elapsed().as_secs(), peers, speed, starved, first: self.first_bytes() };
-        let words = view::words(state, &moving);
+        let words = match &self.part {
+            Some(part) => part.words(state, moving),
+            None => view::words(state, &moving),
+        };
         self.stream.seen.send_if_modified(|seen| {
             let mut next = seen.clone();
             next.state = state.clone();
@@ -681,7 +718,7 @@ fn probe_failure(error: ProbeError) -> Failure {
     }
 }
 
-fn torrent_failure(error: TorrentError) -> Failure {
+pub(crate) fn torrent_failure(error: TorrentError) -> Failure {
     let (code, advice) = match &error {
         TorrentError::NoPeers { .. } => (FailureCode::NoPeers, "Try again later, or choose a release that more people have."),
         TorrentError::Unsafe(_) => (FailureCode::UnsafeTorrent, "Choose another release."),
@@ -710,7 +747,7 @@ pub fn source_failure(error: &SourceError) -> Failure {
     }
 }
 
-fn segment_failure(error: &SegmentError) -> Failure {
+pub(crate) fn segment_failure(error: &SegmentError) -> Failure {
     match error {
         SegmentError::Source(error) => source_failure(error),
         SegmentError::Cache(std::io::ErrorKind::StorageFull) => source_failure(&SourceError::NoSpace),

@@ -30,8 +30,8 @@ use crate::segments::DEADLINE;
 use crate::settings::Live;
 use crate::source::{Cursor, Source};
 use crate::store::{Store, StreamRow};
+use crate::swarm::Swarm;
 use crate::tasks::Tasks;
-use crate::torrent::Torrents;
 use crate::trust::ticket::TicketKey;
 use crate::trust::{DeviceId, Devices, Holder, PersonId, StreamId, Ticket, TicketKeys};
 
@@ -74,7 +74,7 @@ pub struct Options {
 /// What all streams stand on.
 pub struct Ground {
     /// Torrents.
-    pub torrents: Arc<Torrents>,
+    pub torrents: Arc<Swarm>,
     /// Production of segments.
     pub workshop: Arc<Workshop>,
     /// What is kept over a restart.
@@ -191,6 +191,13 @@ impl Stream {
         if wait.await.is_err() {
             tracing::warn!(stream = %self.id, "a stream is not written down yet");
         }
+    }
+
+    /// Waits until it is ready or over, but not longer than a start may wait.
+    pub async fn settled(&self) {
+        let mut changes = self.changes();
+        let settled = changes.wait_for(|seen| seen.state.is_over() || matches!(seen.state, State::Ready { .. }));
+        tokio::time::timeout(KEPT_WITHIN, settled).await.ok();
     }
 
     /// Waits until it is over and everything that only it needed is gone.

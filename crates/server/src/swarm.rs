@@ -1,0 +1,145 @@
+//! Where torrents come from: from people who have them, or, in the mock, from a film of our own under any name. Streams stand on it and
+//! do not ask which. It decides nothing; each answer is the engine's ([`torrent`](crate::torrent)) or the mock's.
+
+use balcony_media::magnet::{InfoHash, Magnet};
+
+use crate::mock::{Mock, Pack};
+use crate::source::Source;
+use crate::torrent::{self, AddProgress, FileEntry, KeptTorrent, TorrentError, TorrentStats, Torrents};
+
+/// Where torrents come from.
+pub enum Swarm {
+    /// From peers.
+    Peers(Torrents),
+    /// From nobody: no network is used.
+    Mock(Mock),
+}
+
+impl Swarm {
+    /// The torrent of a magnet, as soon as it is known what is in it ([`Torrents::add`]). The mock knows at once.
+    ///
+    /// # Errors
+    /// When nobody has it, or it is not to be trusted.
+    pub async fn add(&self, magnet: &Magnet, progress: impl FnMut(AddProgress) + Send) -> Result<Torrent, TorrentError> {
+        match self {
+            Self::Peers(torrents) => torrents.add(magnet, progress).await.map(Torrent::Peers),
+            Self::Mock(mock) => Ok(Torrent::Mock(mock.pack(magnet))),
+        }
+    }
+
+    /// The same for somebody who only wants to know what is in it. The mock takes its time.
+    ///
+    /// # Errors
+    /// When nobody has it, or it is not to be trusted.
+    pub async fn inspect(&self, magnet: &Magnet) -> Result<Torrent, TorrentError> {
+        match self {
+            Self::Peers(_) => self.add(magnet, |_| {}).await,
+            Self::Mock(mock) => mock.inspect(magnet).await.map(Torrent::Mock),
+        }
+    }
+
+    /// Removes a torrent with everything that was kept of it.
+    pub async fn forget(&self, info_hash: &InfoHash) {
+        if let Self::Peers(torrents) = self {
+            torrents.forget(info_hash).await;
+        }
+    }
+
+    /// From now on a film may have this many bytes at most.
+    pub fn set_budget(&self, bytes: u64) {
+        if let Self::Peers(torrents) = self {
+            torrents.set_budget(bytes);
+        }
+    }
+
+    /// Removes what an earlier run has left of torrents other than these.
+    pub fn sweep(&self, keep: &[InfoHash]) {
+        if let Self::Peers(torrents) = self {
+            torrents.sweep(keep);
+        }
+    }
+
+    /// Ends in order.
+    pub async fn close(&self) {
+        if let Self::Peers(torrents) = self {
+            torrents.close().await;
+        }
+    }
+
+    /// The mock, if this is one.
+    pub fn mock(&self) -> Option<&Mock> {
+        match self {
+            Self::Peers(_) => None,
+            Self::Mock(mock) => Some(mock),
+        }
+    }
+}
+
+/// A torrent of which it is known what is in it. Clones mean the same one.
+#[derive(Debug, Clone)]
+pub enum Torrent {
+    /// One that peers have.
+    Peers(torrent::Torrent),
+    /// One of the mock.
+    Mock(Pack),
+}
+
+impl Torrent {
+    /// The name that it gives itself.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Peers(torrent) => torrent.name(),
+            Self::Mock(pack) => Some(pack.name()),
+        }
+    }
+
+    /// Bytes of all files together.
+    pub fn total(&self) -> u64 {
+        match self {
+            Self::Peers(torrent) => torrent.total(),
+            Self::Mock(pack) => pack.files().iter().map(|file| file.length).sum(),
+        }
+    }
+
+    /// All files, in its own order.
+    pub fn files(&self) -> &[FileEntry] {
+        match self {
+            Self::Peers(torrent) => torrent.files(),
+            Self::Mock(pack) => pack.files(),
+        }
+    }
+
+    /// Begins to fetch a file and gives it to read from.
+    ///
+    /// # Errors
+    /// When it does not fit, or cannot be had.
+    pub async fn film(&self, index: usize) -> Result<Source, TorrentError> {
+        match self {
+            Self::Peers(torrent) => torrent.film(index).await,
+            Self::Mock(pack) => pack.film(index),
+        }
+    }
+
+    /// Stops fetching a file.
+    pub fn release(&self, index: usize) {
+        if let Self::Peers(torrent) = self {
+            torrent.release(index);
+        }
+    }
+
+    /// How it is doing; `index` is the file whose bytes are counted.
+    pub fn stats(&self, index: usize) -> TorrentStats {
+        match self {
+            Self::Peers(torrent) => torrent.stats(index),
+            Self::Mock(pack) => pack.stats(index),
+        }
+    }
+
+    /// What the store must keep of it.
+    pub fn kept(&self) -> KeptTorrent {
+        match self {
+            Self::Peers(torrent) => torrent.kept(),
+            Self::Mock(pack) => pack.kept(),
+        }
+    }
+}
