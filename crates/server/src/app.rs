@@ -120,7 +120,7 @@ impl FromRef<App> for Arc<Streams> {
 pub struct Listening {
     /// Where the whole API is, in plain HTTP.
     pub http: SocketAddr,
-    /// The owner's token.
+    /// A token of the owner's, made for this run: it stands in no file.
     pub owner: Token,
 }
 
@@ -139,6 +139,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
     let (server_id, _) = store.fact("server_id", StreamId::random().to_string()).await?;
     let devices = Devices::open(store.clone(), &admin).await?;
     let history = History::open(store.clone()).await?;
+    let owner = devices.token_of_this_run();
     show_notice(&store).await?;
 
     let settings = Arc::new(Settings::new(&config));
@@ -197,7 +198,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
     // Before it is announced: whoever reads the line may ask at once.
     health.set_ready(true);
     announce(&mut data, http, https)?;
-    listening(Listening { http, owner: admin });
+    listening(Listening { http, owner });
     presence.keep(ports, !config.no_mdns, &behind);
     tokio::select! {
         shown = show_sample(&app, http) => {

@@ -71,7 +71,7 @@ fn mistyped(sentences: Vec<String>) -> Begun {
 
 /// Runs the server on this thread until a signal stops it.
 pub fn serve(resolved: Resolved) -> ExitCode {
-    run(resolved, |_| {}, CancellationToken::new())
+    code_of(&run(resolved, |_| {}, CancellationToken::new()))
 }
 
 /// A server on a thread of its own, for a program that needs its first thread for a window.
@@ -81,20 +81,22 @@ pub struct Hosted {
     thread: JoinHandle<ExitCode>,
 }
 
-/// Starts a server beside the caller. `listening` hears once where it is reached, `ended` that it ended, for whatever reason.
+/// Starts a server beside the caller. `listening` hears once where it is reached, `ended` that it ended: with the sentence that was
+/// printed, where that was not in order.
 ///
 /// # Errors
 /// When there is no thread for it.
 pub fn host(
     resolved: Resolved,
     listening: impl FnOnce(Listening) + Send + 'static,
-    ended: impl FnOnce() + Send + 'static,
+    ended: impl FnOnce(Option<String>) + Send + 'static,
 ) -> std::io::Result<Hosted> {
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     let thread = std::thread::Builder::new().name("server".into()).spawn(move || {
-        let code = run(resolved, listening, stopped);
-        ended();
+        let result = run(resolved, listening, stopped);
+        let code = code_of(&result);
+        ended(result.err().map(|error| format!("{error:#}")));
         code
     })?;
     Ok(Hosted { stop, thread })
@@ -108,11 +110,8 @@ impl Hosted {
     }
 }
 
-fn run(resolved: Resolved, listening: impl FnOnce(Listening), stopped: CancellationToken) -> ExitCode {
-    let runtime = match Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error.into()),
-    };
+fn run(resolved: Resolved, listening: impl FnOnce(Listening), stopped: CancellationToken) -> anyhow::Result<()> {
+    let runtime = Runtime::new()?;
     let result = runtime.block_on(async {
         // Heard from the very beginning: a signal during start-up stops in order too.
         let signal = stop_signal()?;
@@ -126,9 +125,13 @@ fn run(resolved: Resolved, listening: impl FnOnce(Listening), stopped: Cancellat
     });
     // Whatever still blocks a thread must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}
+
+fn code_of(result: &anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+        Err(error) => failed(error),
     }
 }
 

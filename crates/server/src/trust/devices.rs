@@ -136,6 +136,8 @@ struct Known {
     by_hash: HashMap<TokenHash, Arc<Device>>,
     by_id: HashMap<DeviceId, Arc<Device>>,
     people: HashMap<PersonId, Person>,
+    /// A further token of the owner's own record, never on disk.
+    of_this_run: Option<TokenHash>,
     /// Revoked, and not yet gone from the disk.
     to_delete: HashSet<DeviceId>,
 }
@@ -210,6 +212,10 @@ impl Device {
 }
 
 impl Known {
+    fn by_token(&self, hash: &TokenHash) -> Option<&Arc<Device>> {
+        if self.of_this_run.as_ref() == Some(hash) { self.by_id.get(&DeviceId::owner()) } else { self.by_hash.get(hash) }
+    }
+
     fn put(&mut self, device: Device) {
         let device = Arc::new(device);
         self.by_hash.insert(device.hash, device.clone());
@@ -293,6 +299,14 @@ impl Devices {
         Ok(Arc::new(Self { store, known: RwLock::new(known), events: broadcast::Sender::new(EVENTS) }))
     }
 
+    /// A new token of the owner's own record, for the window of the program that runs this server: kept in memory only, it ends with
+    /// this run, and with the next one that is made. The owner's other token stays good.
+    pub fn token_of_this_run(&self) -> Token {
+        let token = Token::random();
+        self.write().of_this_run = Some(token.hash());
+        token
+    }
+
     /// Whose token this is, asked from this address just now. From memory, in a time that does not grow with the number of devices.
     pub fn who(&self, token: &Token, from: IpAddr) -> Option<Holder> {
         self.who_at(token, from, now())
@@ -300,7 +314,7 @@ impl Devices {
 
     fn who_at(&self, token: &Token, from: IpAddr, now: Timestamp) -> Option<Holder> {
         let known = self.read();
-        let device = known.by_hash.get(&token.hash()).filter(|device| !device.is_idle(now))?;
+        let device = known.by_token(&token.hash()).filter(|device| !device.is_idle(now))?;
         *device.seen() = Seen { at: Some(now), from: Some(from.to_canonical()), unwritten: true };
         Some(device.holder.clone())
     }
@@ -602,6 +616,33 @@ mod tests {
         drop(devices);
         assert!(house.open().await.who(&token, HERE).is_none());
         assert_eq!(events.try_recv().expect("heard"), DeviceEvent::Paired(view));
+    }
+
+    #[tokio::test]
+    async fn the_token_of_a_run_is_the_owners_and_ends_with_the_run() {
+        let house = House::new();
+        let devices = house.open().await;
+        let before = devices.token_of_this_run();
+        let token = devices.token_of_this_run();
+        assert_ne!(token.hash(), house.admin.hash());
+        assert!(devices.who(&before, HERE).is_none(), "there is one at a time");
+        let renamed = Change { name: Some("Study".into()), person: None };
+        devices.change(&DeviceId::owner(), renamed).await.expect("renamed");
+        let owner = devices.who(&token, HERE).expect("the owner, renamed or not");
+        assert_eq!((&owner.device, &owner.person, owner.admin), (&DeviceId::owner(), &PersonId::owner(), true));
+        assert!(devices.who(&house.admin, HERE).is_some());
+        assert_eq!(devices.list(&owner).len(), 1, "it is no device of its own");
+        devices.write_down().await.expect("written");
+        drop(devices);
+        let bytes: Vec<u8> = std::fs::read_dir(house.folder.path())
+            .expect("folder")
+            .flat_map(|entry| std::fs::read(entry.expect("entry").path()).expect("read"))
+            .collect();
+        let hash = *token.hash().as_bytes();
+        assert!(!bytes.windows(32).any(|window| window == hash), "nothing of it is on the disk");
+        assert!(!String::from_utf8_lossy(&bytes).contains(token.reveal()));
+        let devices = house.open().await;
+        assert!(devices.who(&token, HERE).is_none() && devices.who(&house.admin, HERE).is_some());
     }
 
     #[tokio::test]
