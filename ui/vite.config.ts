@@ -33,7 +33,7 @@ export default defineConfig({
           { src: "icon.svg", sizes: "any", type: "image/svg+xml" },
           { src: "icon-192.png", sizes: "192x192", type: "image/png" },
           { src: "icon-512.png", sizes: "512x512", type: "image/png" },
-          { src: "icon-512.png", sizes: "512x512", type: "image/png", purpose: "maskable" },
+          { src: "icon-maskable-512.png", sizes: "512x512", type: "image/png", purpose: "maskable" },
         ],
         share_target: { action: "./", method: "GET", params: { title: "title", text: "text", url: "url" } },
         protocol_handlers: [{ protocol: "magnet", url: "./?text=%s" }],
