@@ -93,6 +93,7 @@ export class Wire {
     const headers: Record<string, string> = { accept };
     if (this.#token) headers["authorization"] = `Bearer ${this.#token}`;
     const init: RequestInit = { method: method.toUpperCase(), headers, signal, cache: "no-store", credentials: "omit" };
+    if (asked.keepalive) init.keepalive = true;
     if (asked.body !== undefined) {
       const raw = asked.contentType !== undefined || isBytes(asked.body);
       headers["content-type"] = asked.contentType ?? (raw ? "application/octet-stream" : "application/json");

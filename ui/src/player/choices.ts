@@ -1,0 +1,79 @@
+// What can be chosen for a film, and what is chosen by itself: the way it comes, and the size of its picture. Pure.
+import type { Quality, Stream } from "@balcony/client";
+
+/** How a film comes to this device. */
+export type Method = "auto" | "hls" | "dash" | "original";
+
+export interface Source {
+  url: string;
+  type: string;
+  /** Whether the browser plays it by itself, without our loader. */
+  native: boolean;
+  method: Exclude<Method, "auto">;
+}
+
+const HLS = "application/vnd.apple.mpegurl";
+const DASH = "application/dash+xml";
+const TYPES: Record<string, string> = { mp4: "video/mp4", m4v: "video/mp4", mov: "video/mp4", webm: "video/webm", mkv: "video/x-matroska", ogv: "video/ogg", mp3: "audio/mpeg", m4a: "audio/mp4", ogg: "audio/ogg", flac: "audio/flac", avi: "video/x-msvideo", ts: "video/mp2t" };
+
+type Addresses = Pick<Stream, "streamUrl" | "dashUrl" | "directUrl" | "title">;
+
+/** The methods that this stream offers. */
+export function methodsOf(stream: Addresses): Method[] {
+  return [
+    "auto",
+    ...(playlistOf(stream) ? ["hls" as const] : []),
+    ...(stream.dashUrl ? ["dash" as const] : []),
+    ...(stream.directUrl ? ["original" as const] : []),
+  ];
+}
+
+/** The HLS address: `streamUrl`, unless the stream was started for another way. */
+function playlistOf({ streamUrl }: Addresses): string | undefined {
+  return streamUrl && /\.m3u8(\?|$)/.test(streamUrl) ? streamUrl : undefined;
+}
+
+/** What to give to the player. The chosen method where there is an address for it, HLS otherwise. */
+export function sourceOf(stream: Addresses, method: Method, nativeHls: boolean): Source | undefined {
+  const playlist = playlistOf(stream);
+  if (method === "original" && stream.directUrl) return original(stream.directUrl);
+  if (method === "dash" && stream.dashUrl) return { url: stream.dashUrl, type: DASH, native: false, method: "dash" };
+  if (playlist) return { url: playlist, type: HLS, native: nativeHls, method: "hls" };
+  if (stream.dashUrl) return { url: stream.dashUrl, type: DASH, native: false, method: "dash" };
+  return stream.directUrl ? original(stream.directUrl) : undefined;
+}
+
+function original(url: string): Source {
+  const ending = /\.([a-z0-9]+)$/i.exec(new URL(url, "http://x").pathname)?.[1]?.toLowerCase() ?? "";
+  return { url, type: TYPES[ending] ?? "video/mp4", native: true, method: "original" };
+}
+
+/**
+ * Whether the browser's own HLS is better than ours: on Apple's systems, where it gives AirPlay, the battery and the lock screen; not
+ * in other WebKits, where it does not work, nor where there is no other way.
+ */
+export function prefersNativeHls(browser: { vendor: string; platform: string; hasMediaSource: boolean; canPlay: boolean }): boolean {
+  if (!browser.canPlay) return false;
+  const isApple = browser.vendor.startsWith("Apple") && /^(Mac|iPhone|iPad|iPod)/.test(browser.platform);
+  return isApple || !browser.hasMediaSource;
+}
+
+const BOXES = [2160, 1440, 1080, 720, 480, 360] as const;
+
+/** The smallest 16:9 box of ours that a picture fits into, as rows. */
+export function boxOf(width: number, height: number): number {
+  const fits = BOXES.toReversed().find((rows) => height <= rows && width <= Math.ceil((rows * 16) / 9));
+  return fits ?? BOXES[0];
+}
+
+/** The qualities that make sense for a film of this size, without `auto` and `source`: those below its own. */
+export function qualitiesBelow(video: { width: number; height: number } | null | undefined): Quality[] {
+  const own = video ? boxOf(video.width, video.height) : Infinity;
+  return BOXES.filter((rows) => rows < own).map((rows) => `${rows}p` as Quality);
+}
+
+/** Rows that a quality allows; `undefined` for `auto` and `source`. */
+export function rowsOf(quality: string): number | undefined {
+  const match = /^(\d+)p$/.exec(quality);
+  return match ? Number(match[1]) : undefined;
+}

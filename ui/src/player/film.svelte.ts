@@ -1,0 +1,313 @@
+// One film in the player: what plays, in which size and language, what it waits for, what went wrong, and where it goes on.
+import type { Quality, Stream } from "@balcony/client";
+import { live } from "$lib/live.svelte";
+import { local } from "$lib/local";
+import { router } from "$lib/router.svelte";
+import { session } from "$lib/session.svelte";
+import { capabilities } from "./capabilities";
+import { methodsOf, prefersNativeHls, sourceOf, type Method } from "./choices";
+import { Engine, type Level, type Sound } from "./engine";
+import type { Late } from "./patient";
+import { beginAt, inside } from "./place";
+import { Playback } from "./playback.svelte";
+import { Texts } from "./texts.svelte";
+
+const METHOD = "balcony.player.method";
+const SOUND = "balcony.player.sound";
+const VOLUME = "balcony.player.volume";
+/** How often the place is told to the server, in milliseconds. */
+const TELLS = 10_000;
+const LONGEST_PAUSE = 8_000;
+
+/** A stream of the same film that is made ready to take over. */
+export interface Change {
+  quality: string;
+  /** As far as it is. */
+  stream: Stream | undefined;
+}
+
+/** Why it stopped. `unplayable`: this browser cannot play it; `broken`: it can no more. */
+export type Trouble = "unplayable" | "broken";
+
+export class Film {
+  /** What plays. The pages' own view of it where they have one. */
+  stream = $state.raw<Stream>() as Stream;
+  method = $state<Method>("auto");
+  playback = $state.raw<Playback>();
+  levels = $state.raw<Level[]>([]);
+  /** The size that is fetched. */
+  level = $state.raw<Level>();
+  /** The size that somebody chose. */
+  pinned = $state.raw<Level>();
+  sounds = $state.raw<Sound[]>([]);
+  sound = $state.raw<Sound>();
+  late = $state.raw<Late>();
+  trouble = $state<Trouble>();
+  change = $state.raw<Change>();
+  /** Why the other size could not be had. */
+  refused = $state.raw<unknown>();
+  /** Whether the last picture is held while another source begins. */
+  holds = $state(false);
+  readonly texts = new Texts();
+  /** Draws the present picture somewhere, so that nothing turns black. */
+  hold: () => void = () => {};
+  #engine: Engine | undefined;
+  #changing: AbortController | undefined;
+  #failures = 0;
+  #again: ReturnType<typeof setTimeout> | undefined;
+  #told = { id: "", seconds: -1, at: 0 };
+  readonly #ends = new AbortController();
+
+  constructor(stream: Stream) {
+    this.stream = stream;
+    const remembered = local.get(METHOD);
+    this.method = methodsOf(stream).find((method) => method === remembered) ?? "auto";
+  }
+
+  /** Whether the browser plays the playlist by itself. */
+  readonly nativeHls = prefersNativeHls({
+    vendor: navigator.vendor,
+    platform: navigator.platform,
+    hasMediaSource: "MediaSource" in window || "ManagedMediaSource" in window,
+    canPlay: document.createElement("video").canPlayType("application/vnd.apple.mpegurl") !== "",
+  });
+
+  /** Puts the film into the page and begins. */
+  mount(place: HTMLElement): void {
+    const engine = new Engine(place, this.nativeHls, {
+      levels: () => this.#readLevels(),
+      sounds: () => this.#readSounds(),
+      late: (late) => (this.late = late),
+      failed: (code) => this.#failed(code),
+    });
+    this.#engine = engine;
+    const playback = (this.playback = new Playback(engine.video));
+    const volume = Number(local.get(VOLUME) ?? 1);
+    if (volume >= 0 && volume <= 1) engine.video.volume = volume;
+    const { signal } = this.#ends;
+    engine.video.addEventListener("pause", () => void this.tell(), { signal });
+    engine.video.addEventListener("seeked", () => void this.tell(), { signal });
+    engine.video.addEventListener("playing", () => this.#plays(), { signal });
+    engine.video.addEventListener("volumechange", () => local.set(VOLUME, String(engine.video.volume)), { signal });
+    addEventListener("pagehide", () => void this.tell({ leaving: true }), { signal });
+    addEventListener("online", () => this.back(), { signal });
+    const timer = setInterval(() => !playback.paused && void this.tell(), TELLS);
+    signal.addEventListener("abort", () => clearInterval(timer));
+    this.#load(beginAt(this.stream.position, this.stream.duration ?? undefined));
+    void playback.play();
+    void this.texts.find(this.stream);
+  }
+
+  /** The same film as the server tells it now, or another one that the page shows. */
+  follow(stream: Stream): void {
+    const before = this.stream;
+    if (stream.streamId === before.streamId) {
+      this.stream = stream;
+      if ((stream.subtitles?.length ?? 0) !== (before.subtitles?.length ?? 0) || (stream.phase === "complete") !== (before.phase === "complete")) void this.texts.find(stream);
+    }
+  }
+
+  /** The server is back: everything that waits is asked for at once. */
+  back(): void {
+    this.#engine?.hurry();
+    if (this.#again !== undefined) this.#retry();
+    void this.texts.find(this.stream);
+  }
+
+  get duration(): number {
+    return this.playback?.duration || (this.stream.duration ?? 0);
+  }
+
+  /** Plays or pauses; begins anew at the end. */
+  toggle(): void {
+    const { playback } = this;
+    if (!playback) return;
+    if (!playback.paused) return playback.pause();
+    if (playback.ended) playback.seek(0);
+    void playback.play();
+  }
+
+  seek(time: number): void {
+    this.playback?.seek(inside(time, this.duration));
+  }
+
+  skip(by: number): void {
+    this.seek((this.playback?.time ?? 0) + by);
+  }
+
+  /** Another way for the film to come; remembered. */
+  use(method: Method): void {
+    this.method = method;
+    local.set(METHOD, method);
+    this.#reload();
+  }
+
+  hear(sound: Sound): void {
+    local.set(SOUND, sound.language);
+    this.#engine?.hear(sound);
+    this.#readSounds();
+  }
+
+  /** A size that the playlist has; `undefined`: what the line carries. */
+  pin(level: Level | undefined): void {
+    this.pinned = level;
+    this.#engine?.choose(level);
+  }
+
+  /** A size that another stream of the same film has. It takes over when it is ready; until then this one plays on. */
+  async changeTo(quality: Quality): Promise<void> {
+    this.giveUpChange();
+    const end = (this.#changing = new AbortController());
+    const { infoHash, fileIndex } = this.stream;
+    this.change = { quality, stream: undefined };
+    this.refused = undefined;
+    let started: Stream | undefined;
+    try {
+      started = await session.balcony.startStream(`magnet:?xt=urn:btih:${infoHash}`, { quality, fileIndex: fileIndex ?? undefined, capabilities: capabilities() }, { signal: end.signal });
+      const ready = await session.balcony.waitForReady(started.streamId, (stream) => !end.signal.aborted && (this.change = { quality, stream }), { signal: end.signal });
+      if (!end.signal.aborted) await this.#takeOver(ready, end.signal);
+    } catch (error) {
+      if (started && started.streamId !== this.stream.streamId) void session.balcony.stopStream(started.streamId).catch(() => {});
+      if (!end.signal.aborted) this.refused = error;
+    } finally {
+      if (this.#changing === end) this.change = undefined;
+    }
+  }
+
+  giveUpChange(): void {
+    this.#changing?.abort();
+    this.#changing = undefined;
+    this.change = undefined;
+  }
+
+  /** Tells the server where it is, so that every device of this person can go on from there. */
+  async tell({ leaving = false } = {}): Promise<void> {
+    const { playback, stream } = this;
+    if (!playback?.begun || stream.status !== "ready") return;
+    const seconds = playback.ended ? this.duration : Math.round(playback.time * 10) / 10;
+    const same = this.#told.id === stream.streamId && Math.abs(this.#told.seconds - seconds) < 1;
+    if (same || (!leaving && Date.now() - this.#told.at < 500)) return;
+    this.#told = { id: stream.streamId, seconds, at: Date.now() };
+    try {
+      await session.balcony.call("put", "/api/stream/{streamId}/position", { path: { streamId: stream.streamId }, body: { seconds }, retry: false, keepalive: leaving });
+    } catch {
+      // The next one tells; what went wrong with the server is shown already.
+      this.#told.seconds = -1;
+    }
+  }
+
+  end(): void {
+    void this.tell({ leaving: true });
+    this.giveUpChange();
+    clearTimeout(this.#again);
+    this.#ends.abort();
+    this.texts.end();
+    this.playback?.end();
+    this.playback = undefined;
+    this.#engine?.end();
+    this.#engine = undefined;
+  }
+
+  /** Tries once more what failed. */
+  retry(): void {
+    this.trouble = undefined;
+    this.#failures = 0;
+    this.#reload();
+    void this.playback?.play();
+  }
+
+  #load(at: number): void {
+    const source = sourceOf(this.stream, this.method, this.nativeHls);
+    if (!source || !this.playback) return;
+    this.trouble = undefined;
+    this.pinned = undefined;
+    this.late = undefined;
+    this.playback.begun = false;
+    this.playback.stalledSince = Date.now();
+    this.#engine?.load(source, at);
+  }
+
+  /** The same place from another source, without a black moment. */
+  #reload(): void {
+    const { playback } = this;
+    if (!playback) return;
+    const plays = !playback.paused;
+    if (playback.begun) {
+      this.hold();
+      this.holds = true;
+    }
+    this.#load(playback.time);
+    if (plays) void playback.play();
+  }
+
+  async #takeOver(next: Stream, signal: AbortSignal): Promise<void> {
+    const before = this.stream;
+    if (next.streamId === before.streamId) return;
+    this.stream = next;
+    this.#reload();
+    await this.#shows(signal);
+    // The address follows, and so does the page; only then the old one goes, unless somebody else looks at it.
+    if (router.route.id === before.streamId) router.go(`/stream/${next.streamId}`, { replace: true });
+    const others = before.watching?.some(({ id }) => id !== session.me?.id) ?? false;
+    if (!others) await session.balcony.stopStream(before.streamId).catch(() => {});
+    void this.texts.find(next);
+  }
+
+  /** Until the new source shows a picture. */
+  #shows(signal: AbortSignal): Promise<void> {
+    const video = this.#engine?.video;
+    return new Promise((done, fail) => {
+      if (!video) return done();
+      video.addEventListener("loadeddata", () => done(), { once: true, signal });
+      signal.addEventListener("abort", () => fail(signal.reason as Error), { once: true });
+    });
+  }
+
+  #plays(): void {
+    this.#failures = 0;
+    this.holds = false;
+  }
+
+  #failed(code: number): void {
+    // A line that broke, or a server that was gone when it was asked: again, each time a little later.
+    const isLine = code === MediaError.MEDIA_ERR_NETWORK || live.connection.state === "lost";
+    if (!isLine && this.#failures >= 1) {
+      this.holds = false;
+      this.trouble = code === MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED && !this.playback?.begun ? "unplayable" : "broken";
+      return;
+    }
+    if (this.playback) this.playback.stalledSince ??= Date.now();
+    clearTimeout(this.#again);
+    this.#again = setTimeout(() => this.#retry(), Math.min(LONGEST_PAUSE, 500 * 2 ** this.#failures));
+    this.#failures += 1;
+  }
+
+  #retry(): void {
+    clearTimeout(this.#again);
+    this.#again = undefined;
+    const { playback } = this;
+    if (!playback) return;
+    const wanted = !playback.paused || !playback.begun;
+    const stalledSince = playback.stalledSince;
+    this.#engine?.again(playback.time);
+    playback.stalledSince = stalledSince ?? Date.now();
+    if (wanted) void playback.play();
+  }
+
+  #readLevels(): void {
+    this.levels = this.#engine?.levels ?? [];
+    this.level = this.#engine?.level;
+  }
+
+  #readSounds(): void {
+    const engine = this.#engine;
+    if (!engine) return;
+    const known = this.sounds.length;
+    this.sounds = engine.sounds;
+    this.sound = engine.sound;
+    // The language that was chosen the last time, as soon as all tracks are there.
+    const wanted = local.get(SOUND);
+    const better = wanted && known !== this.sounds.length ? this.sounds.find(({ language }) => language === wanted) : undefined;
+    if (better && this.sound && this.sound.language !== wanted) engine.hear(better);
+  }
+}
