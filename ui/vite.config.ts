@@ -9,8 +9,11 @@ const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
 export default defineConfig({
   base: "./",
-  resolve: { alias: { "@balcony/client": at("../clients/ts/src/index.ts"), $lib: at("./src/lib"), $parts: at("./src/parts") } },
-  build: { target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false }, reportCompressedSize: false },
+  resolve: { alias: { "@xmldom/xmldom": at("./src/player/xml.ts"), "@balcony/client": at("../clients/ts/src/index.ts"), $lib: at("./src/lib"), $parts: at("./src/parts") } },
+  build: { target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false }, reportCompressedSize: false, chunkSizeWarningLimit: 800, rolldownOptions: { output: { codeSplitting: { groups: [
+    // Video.js changes seldom: a file of its own stays in the browser's cache. What keeps it quiet has to come before it.
+    { name: "video", test: /node_modules\/(video\.js|@videojs|videojs-|m3u8-parser|mpd-parser|mux\.js|aes-decrypter|global|@babel|keycode|safe-json-parse|is-function|min-document|process)|player\/(quiet|xml)/ },
+  ] } } } },
   server: { host: "127.0.0.1" },
   plugins: [
     svelte(),

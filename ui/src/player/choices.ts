@@ -1,8 +1,8 @@
 // What can be chosen for a film, and what is chosen by itself: the way it comes, and the size of its picture. Pure.
 import type { Quality, Stream } from "@balcony/client";
+import type { Method } from "$lib/preferences.svelte";
 
-/** How a film comes to this device. */
-export type Method = "auto" | "hls" | "dash" | "original";
+export type { Method };
 
 export interface Source {
   url: string;
@@ -18,11 +18,11 @@ const TYPES: Record<string, string> = { mp4: "video/mp4", m4v: "video/mp4", mov:
 
 type Addresses = Pick<Stream, "streamUrl" | "dashUrl" | "directUrl" | "title">;
 
-/** The methods that this stream offers. */
+/** The methods that this film offers. Where the stream was started for the original alone, HLS is another stream of it. */
 export function methodsOf(stream: Addresses): Method[] {
   return [
     "auto",
-    ...(playlistOf(stream) ? ["hls" as const] : []),
+    "hls",
     ...(stream.dashUrl ? ["dash" as const] : []),
     ...(stream.directUrl ? ["original" as const] : []),
   ];
@@ -33,12 +33,13 @@ function playlistOf({ streamUrl }: Addresses): string | undefined {
   return streamUrl && /\.m3u8(\?|$)/.test(streamUrl) ? streamUrl : undefined;
 }
 
-/** What to give to the player. The chosen method where there is an address for it, HLS otherwise. */
+/** What to give to the player: the address of the chosen method, else HLS. `undefined`: this stream has none such. */
 export function sourceOf(stream: Addresses, method: Method, nativeHls: boolean): Source | undefined {
   const playlist = playlistOf(stream);
   if (method === "original" && stream.directUrl) return original(stream.directUrl);
   if (method === "dash" && stream.dashUrl) return { url: stream.dashUrl, type: DASH, native: false, method: "dash" };
   if (playlist) return { url: playlist, type: HLS, native: nativeHls, method: "hls" };
+  if (method === "hls") return undefined;
   if (stream.dashUrl) return { url: stream.dashUrl, type: DASH, native: false, method: "dash" };
   return stream.directUrl ? original(stream.directUrl) : undefined;
 }

@@ -77,11 +77,11 @@ export class Engine {
     place.append(element);
 
     this.#requests = new PatientRequests(watcher.late);
+    videojs.log.level("off");
     // One player at a time: the loader's request function is its own.
     const vhs = (videojs as unknown as { Vhs: { xhr: unknown } & typeof AHEAD }).Vhs;
     vhs.xhr = this.#requests.send;
     Object.assign(vhs, AHEAD);
-    videojs.log.level("off");
 
     this.#player = videojs(element, {
       children: ["mediaLoader"],

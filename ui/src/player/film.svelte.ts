@@ -2,9 +2,9 @@
 import type { Quality, Stream } from "@balcony/client";
 import { live } from "$lib/live.svelte";
 import { local } from "$lib/local";
-import { router } from "$lib/router.svelte";
+import { preferences } from "$lib/preferences.svelte";
 import { session } from "$lib/session.svelte";
-import { capabilities } from "./capabilities";
+import { capabilities } from "$lib/capabilities";
 import { methodsOf, prefersNativeHls, sourceOf, type Method } from "./choices";
 import { Engine, type Level, type Sound } from "./engine";
 import type { Late } from "./patient";
@@ -12,7 +12,6 @@ import { beginAt, inside } from "./place";
 import { Playback } from "./playback.svelte";
 import { Texts } from "./texts.svelte";
 
-const METHOD = "balcony.player.method";
 const SOUND = "balcony.player.sound";
 const VOLUME = "balcony.player.volume";
 /** How often the place is told to the server, in milliseconds. */
@@ -51,6 +50,8 @@ export class Film {
   readonly texts = new Texts();
   /** Draws the present picture somewhere, so that nothing turns black. */
   hold: () => void = () => {};
+  /** Hears that another stream of the film took over. */
+  moved: (stream: Stream) => void = () => {};
   #engine: Engine | undefined;
   #changing: AbortController | undefined;
   #failures = 0;
@@ -60,8 +61,7 @@ export class Film {
 
   constructor(stream: Stream) {
     this.stream = stream;
-    const remembered = local.get(METHOD);
-    this.method = methodsOf(stream).find((method) => method === remembered) ?? "auto";
+    this.method = methodsOf(stream).find((method) => method === preferences.method) ?? "auto";
   }
 
   /** Whether the browser plays the playlist by itself. */
@@ -137,9 +137,9 @@ export class Film {
 
   /** Another way for the film to come; remembered. */
   use(method: Method): void {
-    this.method = method;
-    local.set(METHOD, method);
-    this.#reload();
+    this.method = preferences.method = method;
+    if (sourceOf(this.stream, method, this.nativeHls)) this.#reload();
+    else void this.changeTo(this.stream.quality as Quality, method);
   }
 
   hear(sound: Sound): void {
@@ -155,7 +155,7 @@ export class Film {
   }
 
   /** A size that another stream of the same film has. It takes over when it is ready; until then this one plays on. */
-  async changeTo(quality: Quality): Promise<void> {
+  async changeTo(quality: Quality, method: Method = "auto"): Promise<void> {
     this.giveUpChange();
     const end = (this.#changing = new AbortController());
     const { infoHash, fileIndex } = this.stream;
@@ -163,7 +163,7 @@ export class Film {
     this.refused = undefined;
     let started: Stream | undefined;
     try {
-      started = await session.balcony.startStream(`magnet:?xt=urn:btih:${infoHash}`, { quality, fileIndex: fileIndex ?? undefined, capabilities: capabilities() }, { signal: end.signal });
+      started = await session.balcony.startStream(`magnet:?xt=urn:btih:${infoHash}`, { quality, method: method === "auto" ? undefined : method, fileIndex: fileIndex ?? undefined, capabilities: capabilities() }, { signal: end.signal });
       const ready = await session.balcony.waitForReady(started.streamId, (stream) => !end.signal.aborted && (this.change = { quality, stream }), { signal: end.signal });
       if (!end.signal.aborted) await this.#takeOver(ready, end.signal);
     } catch (error) {
@@ -246,8 +246,8 @@ export class Film {
     this.stream = next;
     this.#reload();
     await this.#shows(signal);
-    // The address follows, and so does the page; only then the old one goes, unless somebody else looks at it.
-    if (router.route.id === before.streamId) router.go(`/stream/${next.streamId}`, { replace: true });
+    // The page follows; only then the old one goes, unless somebody else looks at it.
+    this.moved(next);
     const others = before.watching?.some(({ id }) => id !== session.me?.id) ?? false;
     if (!others) await session.balcony.stopStream(before.streamId).catch(() => {});
     void this.texts.find(next);

@@ -43,6 +43,7 @@ export class Texts {
 
   /** Learns which there are. A server that knows no subtitles has none. */
   async find(stream: Stream): Promise<void> {
+    if (!stream.subtitles?.length) return;
     try {
       const { tracks } = await session.balcony.getSubtitles(stream.streamId);
       const those = tracks.flatMap((track) => (track.url ? [fromTrack(track, track.url)] : []));
