@@ -7,6 +7,7 @@ pub mod codec;
 pub mod container;
 pub mod cut;
 pub mod device;
+pub mod fetched;
 pub mod ffmpeg;
 pub mod fmp4;
 pub mod ladder;

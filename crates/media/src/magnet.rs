@@ -135,6 +135,16 @@ impl Magnet {
         Self { info_hash, name: None, trackers: Vec::new(), peers: Vec::new(), select: Vec::new() }
     }
 
+    /// A link that a torrent's own metadata makes: its name and its trackers are cleaned and bounded as those of a link are.
+    pub fn described<'a>(info_hash: InfoHash, name: Option<&str>, trackers: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut magnet = Self { name: name.and_then(clean_name), ..Self::of(info_hash) };
+        for tracker in trackers {
+            add_new(&mut magnet.trackers, MAX_TRACKERS, normalised_tracker(tracker.trim()));
+        }
+        drop_excess_trackers(&mut magnet);
+        magnet
+    }
+
     /// Reads a magnet link or a bare info hash, however it was copied.
     ///
     /// Forgiven are blanks around it and line breaks within, the scheme in any case, a link that is percent-encoded as a whole,

@@ -331,7 +331,7 @@ async fn show_sample(app: &App, http: SocketAddr) -> anyhow::Result<()> {
         let (stream, _) = app.streams.start(&owner, magnet, Options::default());
         let mut changes = stream.changes();
         changes.wait_for(|seen| seen.state.is_over() || matches!(seen.state, State::Ready { .. })).await?;
-        let view = stream.view(Base::of(Entrance::Loopback, &http.to_string()).as_str(), &owner.device);
+        let view = stream.view(Base::of(Entrance::Loopback, &http.to_string()).as_str(), &owner);
         match stream.state() {
             State::Ready { .. } => println!("playable {}", view.stream_url.unwrap_or_default()),
             _ => println!("not playable: {}", view.message),

@@ -56,6 +56,7 @@ const NAMELESS: &str = "Balcony mock film";
 /// The ground of a server that has none.
 pub struct Mock {
     clock: Clock,
+    paused: watch::Sender<bool>,
     films: Arc<Films>,
 }
 
@@ -78,7 +79,7 @@ impl Mock {
             Ok((path, len))
         };
         let films = Films { feature: measured(feature)?, short: measured(short)? };
-        Ok(Self { clock: Clock::started(speed), films: Arc::new(films) })
+        Ok(Self { clock: Clock::started(speed), paused: watch::Sender::new(false), films: Arc::new(films) })
     }
 
     /// The magnet of the sample film, which nobody needs to seed.
@@ -102,6 +103,12 @@ impl Mock {
     /// While torrents are paused the clock stands still.
     pub fn pause(&self, paused: bool) {
         self.clock.pause(paused);
+        self.paused.send_if_modified(|held| std::mem::replace(held, paused) != paused);
+    }
+
+    /// Whether it stands still; wakes when that changes.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
     }
 
     /// What is in the torrent of a magnet.
@@ -299,7 +306,7 @@ impl Part {
             }
             State::Warming(_) => {
                 let seconds = self.clock.wall(now - CONVERTING).as_secs();
-                (view::words(&State::Warming(Mode::Convert), &Moving { seconds, starved: false, ..moving }), 75)
+                (view::words(&State::Warming(Mode::Convert), &Moving { seconds, starved: moving.paused, ..moving }), 75)
             }
             _ => return view::words(state, &moving),
         };

@@ -358,6 +358,11 @@ impl SegmentStore {
         lock(&self.kept).bytes
     }
 
+    /// How much films and segments may take together.
+    pub fn budget(&self) -> u64 {
+        self.budget.load(Ordering::Relaxed)
+    }
+
     /// Films and segments may take this much from now on; it is felt when they [share](Self::share_with) it next.
     pub fn set_budget(&self, budget: u64) {
         self.budget.store(budget, Ordering::Relaxed);

@@ -1,11 +1,15 @@
 //! Where torrents come from: from people who have them, or, in the mock, from a film of our own under any name. Streams stand on it and
 //! do not ask which. It decides nothing; each answer is the engine's ([`torrent`](crate::torrent)) or the mock's.
 
+use std::ops::Range;
+
 use balcony_media::magnet::{InfoHash, Magnet};
+use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::mock::{Mock, Pack};
 use crate::source::Source;
-use crate::torrent::{self, AddProgress, FileEntry, KeptTorrent, TorrentError, TorrentStats, Torrents};
+use crate::torrent::{self, AddProgress, BringError, Brought, FileEntry, KeptTorrent, TorrentError, TorrentStats, Torrents};
 
 /// Where torrents come from.
 pub enum Swarm {
@@ -49,6 +53,33 @@ impl Swarm {
     pub fn set_budget(&self, bytes: u64) {
         if let Self::Peers(torrents) = self {
             torrents.set_budget(bytes);
+        }
+    }
+
+    /// Pauses everything, or lets it go on.
+    pub fn pause(&self, paused: bool) {
+        match self {
+            Self::Peers(torrents) => torrents.pause(paused),
+            Self::Mock(mock) => mock.pause(paused),
+        }
+    }
+
+    /// Whether everything is paused; wakes when that changes.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        match self {
+            Self::Peers(torrents) => torrents.paused(),
+            Self::Mock(mock) => mock.paused(),
+        }
+    }
+
+    /// Keeps the metadata that somebody brings ([`Torrents::bring`]). The mock needs none.
+    ///
+    /// # Errors
+    /// When it is none, or not to be trusted, or cannot be written.
+    pub async fn bring(&self, bytes: Bytes) -> Result<Brought, BringError> {
+        match self {
+            Self::Peers(torrents) => torrents.bring(bytes).await,
+            Self::Mock(_) => Brought::examine(bytes).await,
         }
     }
 
@@ -132,6 +163,22 @@ impl Torrent {
         match self {
             Self::Peers(torrent) => torrent.stats(index),
             Self::Mock(pack) => pack.stats(index),
+        }
+    }
+
+    /// Another number whenever something else of it is here; `downloaded` is what its [stats](Self::stats) say.
+    pub fn change(&self, downloaded: u64) -> u64 {
+        match self {
+            Self::Peers(torrent) => torrent.change(),
+            Self::Mock(_) => downloaded,
+        }
+    }
+
+    /// The parts of a file that are here, as offsets in that file: ascending, none touching the next. The mock's come in order.
+    pub fn fetched(&self, index: usize, downloaded: u64) -> Vec<Range<u64>> {
+        match self {
+            Self::Peers(torrent) => torrent.fetched(index),
+            Self::Mock(_) => std::iter::once(0..downloaded).collect(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Server-sent events: a stream's object, first at once, then at each change; for the owner also what happens to devices.
+//! Server-sent events: a stream's object, first at once, then at each change; for the owner also what happens to devices, and how everything
+//! stands.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -19,10 +20,13 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::base::Base;
+use super::overview::Watch;
 use super::problem::{Path, Problem};
 use super::streams::find;
 use crate::app::App;
+use crate::config::Resolved;
 use crate::stream::{Stream, Streams, Viewing};
+use crate::trust::Devices;
 use crate::trust::devices::DeviceEvent;
 use crate::trust::{DeviceId, PersonId, StreamId};
 
@@ -51,7 +55,7 @@ pub fn one(streams: &Arc<Streams>, viewing: Viewing, base: Base) -> Response {
     let Viewing { stream, holder } = viewing;
     let (id, person, moved) = (stream.id.clone(), stream.person.clone(), holder.moved.clone());
     let devices = streams.ground().devices.clone();
-    let until_moved = changes(stream, base, holder.device.clone()).take_until(holder.moved.cancelled_owned());
+    let until_moved = changes(stream, base, holder.device.clone(), devices.clone()).take_until(holder.moved.cancelled_owned());
     // A device that was given to somebody else lives on; the stream does not, to it.
     let farewell = stream::once(async move {
         let lives_elsewhere = devices.holder(&holder.device).is_some_and(|now| !now.sees(&person));
@@ -62,10 +66,12 @@ pub fn one(streams: &Arc<Streams>, viewing: Viewing, base: Base) -> Response {
 
 /// The events of all streams of this person. The owner hears of devices, too.
 #[utoipa::path(get, path = "/api/events", tag = "events", responses((status = 200, content_type = "text/event-stream",
-    description = "As for one stream, for all of this person's. To the owner also `device`: `{\"change\":\"paired|changed|revoked\",\"device\"|\"deviceId\"}`")))]
-async fn of_all(State(streams): State<Arc<Streams>>, base: Base, caller: Caller) -> Response {
+    description = "As for one stream, for all of this person's. To the owner also `device`: `{\"change\":\"paired|changed|revoked\",\"device\"|\"deviceId\"}`, and `overview` with the object of `/api/overview`, \
+    at once and when it changes")))]
+async fn of_all(State(app): State<App>, base: Base, caller: Caller) -> Response {
+    let App { streams, config, .. } = app;
     let (end, stopping) = (caller.gone.clone(), streams.ground().tasks.stopping());
-    let listening = Listening::new(streams, base, caller);
+    let listening = Listening::new(streams, config, base, caller);
     let events = stream::unfold(listening, |mut listening| async move { listening.next().await.map(|event| (event, listening)) });
     answer(events.boxed(), end, stopping)
 }
@@ -81,16 +87,18 @@ struct Listening {
     births: watch::Receiver<u64>,
     next_look: Instant,
     devices: broadcast::Receiver<DeviceEvent>,
+    overview: Watch,
     waiting: VecDeque<Event>,
 }
 
 impl Listening {
-    fn new(streams: Arc<Streams>, base: Base, caller: Caller) -> Self {
+    fn new(streams: Arc<Streams>, config: Arc<Resolved>, base: Base, caller: Caller) -> Self {
         let mut births = streams.births();
         births.mark_changed();
         let devices = streams.ground().devices.events();
         let (changes, told, waiting) = (SelectAll::new(), HashMap::new(), VecDeque::new());
-        Self { streams, base, caller, changes, told, births, next_look: Instant::now(), devices, waiting }
+        let overview = Watch::new(&streams, config);
+        Self { streams, base, caller, changes, told, births, next_look: Instant::now(), devices, overview, waiting }
     }
 
     /// The next event; `None` when nothing exists for this device any more.
@@ -103,6 +111,10 @@ impl Listening {
                 Some(event) = self.changes.next() => return Some(event),
                 happened = self.devices.recv() => self.hear(happened)?,
                 Ok(()) = born(&mut self.births, self.next_look) => self.look_for_new(),
+                () = self.overview.moved(), if self.caller.admin => {
+                    let overview = self.overview.look(&self.streams);
+                    self.waiting.extend(overview.map(|overview| Event::default().event("overview").json_data(overview).unwrap_or_default()));
+                }
             }
         }
     }
@@ -118,7 +130,7 @@ impl Listening {
             }
             let end = CancellationToken::new();
             self.told.insert(stream.id.clone(), (stream.person.clone(), end.clone()));
-            let changes = changes(stream, self.base.clone(), self.caller.device.clone());
+            let changes = changes(stream, self.base.clone(), self.caller.device.clone(), self.streams.ground().devices.clone());
             self.changes.push(changes.take_until(end.cancelled_owned()).boxed());
         }
     }
@@ -161,11 +173,11 @@ fn gone(id: &StreamId) -> Event {
 }
 
 /// A stream's changes as events for a device: the object at once, then at each change, `gone` at the end.
-fn changes(stream: Arc<Stream>, base: Base, viewer: DeviceId) -> BoxStream<'static, Event> {
+fn changes(stream: Arc<Stream>, base: Base, viewer: DeviceId, devices: Arc<Devices>) -> BoxStream<'static, Event> {
     let mut changes = stream.changes();
     changes.mark_changed();
-    let state = (Some((stream, changes)), base, viewer, true);
-    stream::unfold(state, |(open, base, viewer, first)| async move {
+    let state = (Some((stream, changes)), base, viewer, devices, true);
+    stream::unfold(state, |(open, base, viewer, devices, first)| async move {
         let (stream, mut changes) = open?;
         if !first {
             tokio::time::sleep(PACE).await;
@@ -174,12 +186,13 @@ fn changes(stream: Arc<Stream>, base: Base, viewer: DeviceId) -> BoxStream<'stat
             return None;
         }
         let state = changes.borrow_and_update().state.clone();
-        let view = stream.view(base.as_str(), &viewer);
+        // Asked each time: what it may know may be something else by now.
+        let view = stream.view(base.as_str(), &devices.holder(&viewer)?);
         let event = Event::default().event("stream").json_data(&view).unwrap_or_default();
         let over = matches!(state, crate::stream::state::State::Stopped | crate::stream::state::State::Expired);
         let gone = over.then(|| gone(&stream.id));
         let next = (!over).then_some((stream, changes));
-        Some((stream::iter([Some(event), gone].into_iter().flatten()), (next, base, viewer, false)))
+        Some((stream::iter([Some(event), gone].into_iter().flatten()), (next, base, viewer, devices, false)))
     })
     .flatten()
     .boxed()

@@ -311,7 +311,7 @@ fn span(ranges: Ranges, len: u64, headers: &mut HeaderMap) -> Result<(u64, u64),
 
 /// A list with one entry, for desktop players.
 async fn play(base: Base, Extension(viewing): Extension<Viewing>) -> Result<Response, Problem> {
-    let view = viewing.stream.view(base.as_str(), &viewing.holder.device);
+    let view = viewing.stream.view(base.as_str(), &viewing.holder);
     let (Some(url), Some(title)) = (view.direct_url, view.title) else {
         return Err(late());
     };

@@ -14,6 +14,7 @@
 pub mod auth;
 pub mod base;
 pub mod bind;
+pub mod certificate;
 pub mod cut;
 pub mod devices;
 pub mod document;
@@ -25,6 +26,7 @@ pub mod line;
 pub mod listener;
 pub mod media;
 pub mod notice;
+pub mod overview;
 pub mod pages;
 pub mod pairing;
 pub mod people;
@@ -80,6 +82,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(people::routes())
         .merge(history::routes())
         .merge(notice::routes())
+        .merge(overview::routes())
+        .merge(certificate::routes())
 }
 
 /// The API document (OpenAPI 3.1).

@@ -356,7 +356,7 @@ pub(super) fn of_status(status: StatusCode) -> Problem {
     if problem.code == Code::TooLarge { problem } else { problem.with_status(status) }
 }
 
-/// Reads a body of at most `limit` bytes. A larger one is read away up to 8 MiB, so that the client sees the answer.
+/// Reads a body of at most `limit` bytes. A larger one is read away up to 8 MiB or twice the limit, so that the client sees the answer.
 ///
 /// # Errors
 /// `too_large` 413; `bad_request` 408 when it comes too slowly, 400 when it breaks off.
@@ -368,7 +368,7 @@ pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
 async fn read_paced(mut body: Body, limit: usize, pause: Duration) -> Result<Bytes, Problem> {
     let too_large = || Problem::new(Code::TooLarge, format!("The body may have at most {limit} bytes."));
     let late = |_| of_status(StatusCode::REQUEST_TIMEOUT).closing();
-    let drained = DRAIN_LIMIT.max(limit);
+    let drained = DRAIN_LIMIT.max(limit.saturating_mul(2));
     if body.size_hint().lower() > drained as u64 {
         return Err(too_large().closing());
     }

@@ -6,6 +6,7 @@
 //! | an address that tries to pair | 10 a minute | 10 |
 //! | a device that starts streams | 20 a minute | 20 |
 //! | a device that looks into torrents | 20 a minute, 3 at once | 20 |
+//! | a device that brings torrents which nobody streams yet | 50 at once | |
 //! | a device | 200 a second | 400 |
 //! | a device of the owner | 500 a second | 1000 |
 //!
@@ -34,6 +35,8 @@ use crate::trust::DeviceId;
 const REMEMBERED: usize = 4096;
 /// How many torrents one device may look into at once: each holds connections to many peers.
 const INSPECTING: usize = 3;
+/// How many torrents one device may bring that nobody streams yet: each lies on the disk.
+const BRINGING: usize = 50;
 /// How many answers with media one device may take at once.
 const PLAYING: usize = 64;
 
@@ -48,6 +51,7 @@ pub struct Limits<C: Clock = MonotonicClock> {
     starts: Rate<DeviceId, C>,
     inspections: Rate<DeviceId, C>,
     inspecting: Counts<DeviceId>,
+    bringing: Counts<DeviceId>,
     devices: Rate<DeviceId, C>,
     owners: Rate<DeviceId, C>,
     playing: Counts<DeviceId>,
@@ -68,6 +72,7 @@ impl<C: Clock + Clone> Limits<C> {
             starts: Rate::new(20, MINUTE, 20, clock),
             inspections: Rate::new(20, MINUTE, 20, clock),
             inspecting: Counts::default(),
+            bringing: Counts::default(),
             devices: Rate::new(200, SECOND, 400, clock),
             owners: Rate::new(500, SECOND, 1000, clock),
             playing: Counts::default(),
@@ -106,6 +111,16 @@ impl<C: Clock + Clone> Limits<C> {
         let taken = self.inspecting.take(device.clone(), INSPECTING);
         let taken = taken.ok_or_else(|| too_many("This device looks into too many torrents at once.", SECOND))?;
         self.inspections.take(device).map_err(|wait| too_many("Too many torrents were looked into in a short time.", wait))?;
+        Ok(Inspection { _taken: taken })
+    }
+
+    /// Counts a torrent that was brought, which is kept until what is returned is dropped.
+    ///
+    /// # Errors
+    /// `too_many_requests`.
+    pub fn bring(&self, device: &DeviceId) -> Result<Inspection, Problem> {
+        let taken = self.bringing.take(device.clone(), BRINGING);
+        let taken = taken.ok_or_else(|| too_many("This device brought many torrents that nobody streams yet.", MINUTE))?;
         Ok(Inspection { _taken: taken })
     }
 

@@ -79,7 +79,7 @@ async fn start(
         stream.settled().await;
     }
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(stream.view(base.as_str(), &caller.device))).into_response())
+    Ok((status, Json(stream.view(base.as_str(), &caller))).into_response())
 }
 
 pub(super) fn magnet(link: &str) -> Result<Magnet, Problem> {
@@ -120,7 +120,7 @@ async fn status(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<StreamView>, Problem> {
-    Ok(Json(find(&streams, &caller, &id)?.view(base.as_str(), &caller.device)))
+    Ok(Json(find(&streams, &caller, &id)?.view(base.as_str(), &caller)))
 }
 
 /// Where a viewer is.
@@ -150,7 +150,7 @@ async fn position(
         let device = (caller.person == stream.person).then(|| caller.device.clone());
         streams.ground().history.moved(&stream.person, device, film, position.seconds);
     }
-    let mut view = stream.view(base.as_str(), &caller.device);
+    let mut view = stream.view(base.as_str(), &caller);
     view.position = position.seconds;
     Ok(Json(view))
 }
@@ -168,7 +168,7 @@ pub struct StreamList {
 #[utoipa::path(get, path = "/api/streams", tag = "streams", responses((status = 200, body = StreamList)))]
 async fn list(State(streams): State<Arc<Streams>>, base: Base, caller: Caller) -> Json<StreamList> {
     let found = streams.list(&caller);
-    let streams: Vec<StreamView> = found.iter().map(|stream| stream.view(base.as_str(), &caller.device)).collect();
+    let streams: Vec<StreamView> = found.iter().map(|stream| stream.view(base.as_str(), &caller)).collect();
     Json(StreamList { count: streams.len(), streams })
 }
 

@@ -291,6 +291,15 @@ impl Store {
         })
         .await
     }
+
+    /// Writes a fact that may change. Sent at once: the one that is asked for last is the one that stays.
+    pub fn set_fact(&self, name: &'static str, value: String) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.ask(move |connection| {
+            let write = "INSERT INTO facts (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+            connection.execute(write, [name, value.as_str()])?;
+            Ok(())
+        })
+    }
 }
 
 impl Drop for Store {

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use balcony_media::codec;
 use balcony_media::container::{Codec, Container, Index, Track};
+use balcony_media::fetched::TimeMap;
 use balcony_media::magnet::InfoHash;
 use balcony_media::plan;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -70,6 +71,7 @@ pub fn first_view(born: &Born) -> StreamView {
         download_progress: None,
         downloaded_bytes: None,
         total_bytes: None,
+        fetched: None,
         stream_url,
         direct_url: None,
         events_url: "/events".to_owned(),
@@ -83,6 +85,9 @@ pub fn first_view(born: &Born) -> StreamView {
         created_at: born.created_at.to_string(),
         expires_at: born.expires_at.to_string(),
         error: None,
+        device: None,
+        person: None,
+        watching: Vec::new(),
     }
 }
 
@@ -110,6 +115,10 @@ pub struct Actor {
     first: Vec<Segment>,
     /// What it plays, in the mock.
     part: Option<Part>,
+    /// Where the film's times lie in its file, and what was here of it at the last look.
+    times: Option<(TimeMap, Option<u64>)>,
+    /// Whether everything is paused.
+    paused: watch::Receiver<bool>,
     work: Option<AbortOnDropHandle<End>>,
     /// The last writing of it.
     saving: Option<JoinHandle<End>>,
@@ -199,6 +208,7 @@ impl Actor {
         let starter = streams.ground.devices.life(&stream.device());
         let age = Duration::try_from(Timestamp::now().duration_since(stream.created_at)).unwrap_or_default();
         let part = streams.ground.torrents.mock().map(|mock| mock.part(&stream.magnet, age));
+        let paused = streams.ground.torrents.paused();
         Self {
             starter,
             new: false,
@@ -211,6 +221,8 @@ impl Actor {
             found_peers: Arc::default(),
             first: Vec::new(),
             part,
+            times: None,
+            paused,
             work: None,
             saving: None,
             answers: mpsc::unbounded_channel(),
@@ -374,7 +386,8 @@ impl Actor {
             }
             Answer::Presentation(epoch, presentation) => {
                 self.stream.seen.send_modify(|seen| describe(&mut seen.view, &presentation));
-                let mode = presentation.plan.mode;
+                let (mode, film) = (presentation.plan.mode, &presentation.film);
+                self.times = Some((TimeMap::of(&film.index, film.duration, film.source.len()), None));
                 self.stream.presentation.send_replace(Some(presentation));
                 Event::Found(epoch, Found::Presentation(mode))
             }
@@ -422,7 +435,8 @@ impl Actor {
                         Err(OpenError::NoIndex(damage)) => {
                             tracing::debug!(%damage, "no index of ours");
                             answers.send(Answer::Found(epoch, Found::NeedsProbe)).ok();
-                            film_from_probe(&ground.workshop, stream.magnet.info_hash, file, source).await?
+                            let pause = ground.torrents.paused();
+                            film_from_probe(&ground.workshop, stream.magnet.info_hash, file, source, pause).await?
                         }
                     };
                     ground.workshop.share(film)
@@ -494,6 +508,10 @@ impl Actor {
         if stats.total > 0 && stats.downloaded >= stats.total && *state == (State::Ready { complete: false }) {
             return Some(Event::Complete);
         }
+        if *self.paused.borrow() {
+            // Nothing is expected to come.
+            self.came.1 = Instant::now();
+        }
         let waiting = !matches!(state, State::Ready { .. });
         if waiting && stats.downloaded < stats.total && self.came.1.elapsed() > self.streams.ground.live.borrow().stall_timeout {
             let detail = "Not a byte came for a long time. Try again later, or choose a release that more people have.";
@@ -513,8 +531,9 @@ impl Actor {
     }
 
     /// Projects the state and the moving numbers into what the phone sees.
-    fn show(&self, state: &State) {
+    fn show(&mut self, state: &State) {
         let stats = self.stats();
+        let fetched = stats.as_ref().and_then(|stats| self.newly_fetched(stats.downloaded));
         let peers = match &stats {
             Some(stats) => stats.peers,
             None => self.part.as_ref().map_or_else(|| self.found_peers.load(Ordering::Relaxed), Part::peers),
@@ -523,14 +542,17 @@ impl Actor {
         let starved = stats.as_ref().is_some_and(|stats| stats.downloaded < stats.total && stats.download_speed == 0);
         let ready = matches!(state, State::Ready { .. });
         let since = if ready { self.came.1 } else { self.since };
-        let moving = Moving { seconds: since.elapsed().as_secs(), peers, speed, starved, first: self.first_bytes() };
+        let paused = *self.paused.borrow();
+        let moving = Moving { seconds: since.elapsed().as_secs(), peers, speed, starved, paused, first: self.first_bytes() };
         let words = match &self.part {
             Some(part) => part.words(state, moving),
             None => view::words(state, &moving),
         };
-        self.stream.seen.send_if_modified(|seen| {
+        let watching = if state.is_over() { Vec::new() } else { self.stream.watching().0 };
+        let changed = self.stream.seen.send_if_modified(|seen| {
             let mut next = seen.clone();
             next.state = state.clone();
+            next.watching = watching;
             let view = &mut next.view;
             view.status = words.status;
             view.phase = words.phase;
@@ -544,9 +566,10 @@ impl Actor {
             view.expires_at = self.expires_at.to_string();
             view.position = self.stream.position();
             if state.is_over() {
-                (view.download_speed, view.upload_speed, view.peers) = (None, None, None);
+                (view.download_speed, view.upload_speed, view.peers, view.fetched) = (None, None, None, None);
             } else {
                 view.peers = Some(peers);
+                view.fetched = fetched.or(view.fetched.take());
             }
             if let (Some(stats), false) = (&stats, state.is_over()) {
                 view.download_speed = Some(stats.download_speed);
@@ -563,6 +586,19 @@ impl Actor {
             *seen = next;
             changed
         });
+        if changed {
+            self.stream.moved();
+        }
+    }
+
+    /// The spans of the film that are here, where they are others than at the last look.
+    fn newly_fetched(&mut self, downloaded: u64) -> Option<Vec<[f64; 2]>> {
+        let file = self.stream.seen.borrow().view.file_index?;
+        let torrent = self.torrent.as_ref()?;
+        let (times, looked) = self.times.as_mut()?;
+        // Taken first: what comes while we look is looked at again.
+        let change = torrent.change(downloaded);
+        (looked.replace(change) != Some(change)).then(|| times.spans(&torrent.fetched(file, downloaded)))
     }
 
     fn first_bytes(&self) -> Option<(u64, u64)> {
@@ -697,8 +733,23 @@ fn url_name(name: &str) -> String {
 }
 
 /// A film whose container has no index of ours, as ffprobe sees it.
-async fn film_from_probe(workshop: &Workshop, info_hash: InfoHash, file: usize, source: Source) -> Result<Film, Failure> {
-    let probed = probe::probe(&workshop.tools, source.clone(), PROBE_WAIT).await.map_err(probe_failure)?;
+async fn film_from_probe(
+    workshop: &Workshop,
+    info_hash: InfoHash,
+    file: usize,
+    source: Source,
+    mut pause: watch::Receiver<bool>,
+) -> Result<Film, Failure> {
+    let probed = loop {
+        pause.mark_unchanged();
+        let probed = probe::probe(&workshop.tools, source.clone(), PROBE_WAIT).await;
+        // What was late because of a pause has all its time again after it.
+        let paused = *pause.borrow() || pause.has_changed().unwrap_or(false);
+        match probed {
+            Err(ProbeError::Late) if paused => pause.wait_for(|paused| !*paused).await.map_or((), drop),
+            probed => break probed.map_err(probe_failure)?,
+        }
+    };
     let end_byte = source.len();
     let index = Index { container: Container::Other, duration: probed.duration, tracks: probed.tracks, first_byte: 0, end_byte };
     Ok(Film::new(info_hash, file, source, Tables { index, fragments: None }, probed.start_us))

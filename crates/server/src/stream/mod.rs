@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::actor::Beginning;
 use self::shelf::Shelf;
 use self::state::{Event, State};
-use self::view::StreamView;
+use self::view::{Named, StreamView};
 use crate::film::Presentation;
 use crate::history::{self, History};
 use crate::lock::lock;
@@ -29,7 +29,7 @@ use crate::produce::Workshop;
 use crate::segments::DEADLINE;
 use crate::settings::Live;
 use crate::source::{Cursor, Source};
-use crate::store::{Store, StreamRow};
+use crate::store::{Store, StoreError, StreamRow};
 use crate::swarm::Swarm;
 use crate::tasks::Tasks;
 use crate::trust::ticket::TicketKey;
@@ -37,12 +37,16 @@ use crate::trust::{DeviceId, Devices, Holder, PersonId, StreamId, Ticket, Ticket
 
 /// A stream is watched while something of it was asked for within this time.
 const WATCHED: Duration = Duration::from_secs(600);
+/// A device is watching that asked for something to see within this time.
+pub const WATCHING: Duration = Duration::from_secs(60);
 /// How often it is looked whether new streams need a new ticket key.
 const KEYS_PACE: Duration = Duration::from_secs(3600);
 /// How many streams of an earlier run begin again at once.
 const WAKING: usize = 16;
 /// How long a start waits for the disk.
 const KEPT_WITHIN: Duration = Duration::from_secs(2);
+/// The fact in the store that tells whether everything is paused.
+const PAUSED: &str = "paused";
 /// A stream that is over can still be asked about for this long.
 pub const REMEMBERED: Duration = Duration::from_secs(600);
 
@@ -112,6 +116,10 @@ pub struct Stream {
     source: watch::Sender<Option<Source>>,
     presentation: watch::Sender<Option<Arc<Presentation>>>,
     events: mpsc::UnboundedSender<Event>,
+    /// Who may be told of which devices.
+    devices: Arc<Devices>,
+    /// Of all streams: that something changed.
+    moves: watch::Sender<u64>,
     /// Whether it is written down, and so comes back after a crash.
     kept: watch::Sender<bool>,
     /// Whether it is over and everything that only it needed is gone.
@@ -142,8 +150,10 @@ struct Playhead {
 pub struct Seen {
     /// Where it stands.
     pub state: State,
-    /// The object; in place of URLs, what stands behind the ticket.
+    /// The object; in place of URLs, what stands behind the ticket, and nobody's name.
     pub view: StreamView,
+    /// The devices that are watching.
+    pub watching: Vec<DeviceId>,
 }
 
 /// A device that looks at a stream by a ticket.
@@ -164,9 +174,26 @@ impl Viewing {
 
 impl Stream {
     /// The object that the API answers to this device; `base` is the scheme, host and port by which the client came in.
-    pub fn view(&self, base: &str, viewer: &DeviceId) -> StreamView {
-        let ticket = Ticket::issue(&self.key, viewer, &self.id);
-        behind(self.seen.borrow().view.clone(), &format!("{base}/m/{}", ticket.as_str()))
+    pub fn view(&self, base: &str, viewer: &Holder) -> StreamView {
+        let ticket = Ticket::issue(&self.key, &viewer.device, &self.id);
+        let Seen { view, watching, .. } = self.seen.borrow().clone();
+        let mut view = behind(view, &format!("{base}/m/{}", ticket.as_str()));
+        let named = |device: &DeviceId| Some(Named { id: device.to_string(), name: self.devices.name_for(device, viewer)? });
+        view.device = named(&self.device());
+        view.watching = watching.iter().filter_map(named).collect();
+        let person = || Some(Named { id: self.person.to_string(), name: self.devices.person_name(&self.person)? });
+        view.person = if viewer.admin { person() } else { None };
+        view
+    }
+
+    /// The devices that are watching, and when the first of them will have stopped unless it asks again.
+    pub fn watching(&self) -> (Vec<DeviceId>, Option<Instant>) {
+        let watched = lock(&self.watched);
+        let now = Instant::now();
+        let those = watched.by.iter().filter(|(_, at)| now.duration_since(**at) < WATCHING);
+        let (mut devices, ends): (Vec<_>, Vec<_>) = those.map(|(device, at)| (device.clone(), *at + WATCHING)).unzip();
+        devices.sort();
+        (devices, ends.into_iter().min())
     }
 
     /// Who started it, or has taken it over.
@@ -256,16 +283,27 @@ impl Stream {
     pub fn touch(&self, viewer: &DeviceId) {
         self.wake();
         let now = Instant::now();
-        let mut watched = lock(&self.watched);
-        watched.last = Some(now);
-        match watched.by.get_mut(viewer) {
-            Some(at) => *at = now,
-            None => {
-                // Whoever has stopped watching is forgotten when the next one comes.
-                watched.by.retain(|_, at| now.duration_since(*at) < WATCHED);
-                watched.by.insert(viewer.clone(), now);
+        let came = {
+            let mut watched = lock(&self.watched);
+            watched.last = Some(now);
+            match watched.by.get_mut(viewer) {
+                Some(at) => now.duration_since(std::mem::replace(at, now)) >= WATCHING,
+                None => {
+                    // Whoever has stopped watching is forgotten when the next one comes.
+                    watched.by.retain(|_, at| now.duration_since(*at) < WATCHED);
+                    watched.by.insert(viewer.clone(), now);
+                    true
+                }
             }
+        };
+        if came {
+            self.moved();
         }
+    }
+
+    /// Tells those who look at all streams together that something changed.
+    fn moved(&self) {
+        self.moves.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Whether somebody is watching.
@@ -355,6 +393,10 @@ pub struct Streams {
     shelf: RwLock<Shelf>,
     /// Counts those that were born, for those who show all of them.
     births: watch::Sender<u64>,
+    /// Counts whatever changes in any of them, for those who look at all of them together.
+    moves: watch::Sender<u64>,
+    /// Held by who pauses everything.
+    pausing: Mutex<()>,
     /// Streams of an earlier run begin again a few at a time: thousands at once would keep everybody waiting.
     waking: Arc<Semaphore>,
 }
@@ -362,7 +404,15 @@ pub struct Streams {
 impl Streams {
     /// No streams yet.
     pub fn new(ground: Arc<Ground>) -> Arc<Self> {
-        Arc::new(Self { ground, shelf: RwLock::default(), births: watch::Sender::new(0), waking: Arc::new(Semaphore::new(WAKING)) })
+        let (births, moves) = (watch::Sender::new(0), watch::Sender::new(0));
+        Arc::new(Self {
+            ground,
+            shelf: RwLock::default(),
+            births,
+            moves,
+            pausing: Mutex::default(),
+            waking: Arc::new(Semaphore::new(WAKING)),
+        })
     }
 
     /// What they stand on.
@@ -370,8 +420,10 @@ impl Streams {
         &self.ground
     }
 
-    /// Brings back what the store has: each stream with its id, person and addresses.
-    pub async fn restore(self: &Arc<Self>) -> Result<(), crate::store::StoreError> {
+    /// Brings back what the store has: each stream with its id, person and addresses, and whether everything is paused.
+    pub async fn restore(self: &Arc<Self>) -> Result<(), StoreError> {
+        let (paused, _) = self.ground.store.fact(PAUSED, false.to_string()).await?;
+        self.ground.torrents.pause(paused == true.to_string());
         let torrents: HashMap<_, _> =
             self.ground.store.torrents().await?.into_iter().map(|torrent| (torrent.info_hash.clone(), torrent)).collect();
         let (mut needed, mut over) = (HashSet::new(), Vec::new());
@@ -449,6 +501,24 @@ impl Streams {
         self.births.subscribe()
     }
 
+    /// Pauses everything, or lets it go on; it counts at once, and is on the disk when this returns.
+    pub fn pause(&self, paused: bool) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        // So that what counts is what is written, whoever asks at the same time.
+        let _turn = lock(&self.pausing);
+        self.ground.torrents.pause(paused);
+        self.ground.store.set_fact(PAUSED, paused.to_string())
+    }
+
+    /// Wakes when anything changed in any stream.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
+    }
+
+    /// All streams, in no order.
+    pub fn all(&self) -> Vec<Arc<Stream>> {
+        self.read().all().cloned().collect()
+    }
+
     /// Gives new streams a new ticket key every week, and deletes the keys that no stream has any more, until it is told to stop.
     pub async fn tend_keys(self: Arc<Self>, stop: CancellationToken) {
         loop {
@@ -483,7 +553,7 @@ impl Streams {
     /// Bytes of films on the disk, each counted once.
     pub fn film_bytes(&self) -> u64 {
         // Looked at one by one without the lock: calls must not wait for all of them.
-        let all: Vec<_> = self.read().all().cloned().collect();
+        let all = self.all();
         let mut films = HashMap::new();
         for stream in all {
             let seen = stream.seen.borrow();
@@ -517,10 +587,12 @@ impl Streams {
             created_at: born.created_at,
             device: Mutex::new(born.device),
             key: born.key,
-            seen: watch::Sender::new(Seen { state: State::Queued { place: 1 }, view }),
+            seen: watch::Sender::new(Seen { state: State::Queued { place: 1 }, view, watching: Vec::new() }),
             source: watch::Sender::new(None),
             presentation: watch::Sender::new(None),
             events,
+            devices: self.ground.devices.clone(),
+            moves: self.moves.clone(),
             kept: watch::Sender::new(false),
             released: watch::Sender::new(false),
             position: watch::Sender::new(born.position),
@@ -529,6 +601,7 @@ impl Streams {
         });
         shelf.put(stream.clone());
         self.births.send_modify(|count| *count += 1);
+        stream.moved();
         let actor = actor::Actor::new(self.clone(), stream.clone(), born.expires_at);
         self.ground.tasks.spawn("stream", actor.live(inbox, beginning));
         stream

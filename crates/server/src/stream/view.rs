@@ -58,6 +58,9 @@ pub struct StreamView {
     /// Bytes of the chosen file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_bytes: Option<u64>,
+    /// Spans `[from, to]` of the film that are here, in seconds: ascending, at most 64. Once its index is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<Vec<[f64; 2]>>,
     /// What to give to a player. With `method: original` it is known when the film's name is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_url: Option<String>,
@@ -93,6 +96,23 @@ pub struct StreamView {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorView>,
+    /// The device that started it, or has taken it over. Missing where it is another person's by now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<Named>,
+    /// Whose it is; for the owner of the server only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub person: Option<Named>,
+    /// The devices that asked for something to see within the last minute. Only the owner of the server is told of other people's.
+    pub watching: Vec<Named>,
+}
+
+/// A device or a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Named {
+    /// Its id.
+    pub id: String,
+    /// For people.
+    pub name: String,
 }
 
 /// The five public words.
@@ -195,6 +215,8 @@ pub struct Moving {
     pub speed: u64,
     /// Bytes of the film are missing, and none came lately.
     pub starved: bool,
+    /// Nothing is fetched because somebody paused everything.
+    pub paused: bool,
     /// Bytes of the first segments that are here, and all of them, where they are known.
     pub first: Option<(u64, u64)>,
 }
@@ -220,6 +242,22 @@ pub struct Words {
 
 /// Finds the words for a state and its moving numbers.
 pub fn words(state: &State, moving: &Moving) -> Words {
+    let words = words_of_state(state, moving);
+    let missing = *state == State::Metadata || moving.starved;
+    if !(moving.paused && missing) {
+        return words;
+    }
+    let message = match state {
+        State::Metadata | State::Opening | State::Probing | State::Warming(_) => {
+            format!("Paused: nothing is fetched until downloads go on ({} s)", moving.seconds)
+        }
+        State::Ready { complete: false } => "Ready to play what is here; fetching the rest is paused".to_owned(),
+        State::Queued { .. } | State::Ready { complete: true } | State::Failed(_) | State::Stopped | State::Expired => return words,
+    };
+    Words { eta: None, message, key: "paused", params: json!({ "seconds": moving.seconds }), ..words }
+}
+
+fn words_of_state(state: &State, moving: &Moving) -> Words {
     match state {
         State::Queued { place } => words_of(
             Status::Downloading,
@@ -326,8 +364,10 @@ mod tests {
     #[test]
     fn every_wait_has_its_words() {
         let nobody = Moving { seconds: 4, ..Moving::default() };
-        let slow = Moving { seconds: 9, peers: 3, speed: 2_000_000, starved: false, first: Some((1_000_000, 5_000_000)) };
+        let slow = Moving { seconds: 9, peers: 3, speed: 2_000_000, first: Some((1_000_000, 5_000_000)), ..Moving::default() };
         let starved = Moving { seconds: 9, peers: 3, starved: true, first: Some((0, 5_000_000)), ..Moving::default() };
+        let paused = Moving { seconds: 9, starved: true, paused: true, first: Some((0, 5_000_000)), ..Moving::default() };
+        let all_here = Moving { seconds: 1, paused: true, ..Moving::default() };
         let failed = State::Failed(Failure::new(FailureCode::NoPeers, "Try again later."));
         let states = [
             State::Queued { place: 2 },
@@ -344,7 +384,7 @@ mod tests {
         ];
         let mut lines = String::new();
         for state in &states {
-            for moving in [&nobody, &slow, &starved] {
+            for moving in [&nobody, &slow, &starved, &paused, &all_here] {
                 let words = words(state, moving);
                 assert!(!words.message.is_empty() && !words.key.is_empty());
                 let line =

@@ -155,6 +155,27 @@ impl Disk {
         self.pieces_of(slot, &(0..slot.len)).filter(|piece| self.is_verified(*piece)).map(part).sum()
     }
 
+    /// Counts what changes: pieces that come, faults.
+    pub(super) fn change(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
+    /// The parts of a file that are verified, as offsets in that file: ascending, none touching the next.
+    pub(super) fn verified_ranges(&self, file: usize) -> Vec<Range<u64>> {
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        let Some(slot) = self.slots.get(file).filter(|_| self.settled.load(Ordering::Acquire)) else { return ranges };
+        let end = slot.start + slot.len;
+        for piece in self.pieces_of(slot, &(0..slot.len)).filter(|piece| self.is_verified(*piece)) {
+            let from = (piece * self.piece_len).max(slot.start) - slot.start;
+            let to = (piece + 1).saturating_mul(self.piece_len).min(end) - slot.start;
+            match ranges.last_mut() {
+                Some(last) if last.end == from => last.end = to,
+                _ => ranges.push(from..to),
+            }
+        }
+        ranges
+    }
+
     /// Bytes that a file takes on the disk already; less than its length, as it is sparse.
     pub(super) fn taken(&self, file: usize) -> u64 {
         #[cfg(unix)]

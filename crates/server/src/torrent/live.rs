@@ -19,7 +19,7 @@ use librqbit::storage::StorageFactoryExt;
 use librqbit::{AddTorrent, AddTorrentOptions, Api, ManagedTorrent, PeerConnectionOptions, Session, TorrentStatsState};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncSeek;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) reserve: u64,
     pub(super) budget: AtomicU64,
     pub(super) bitfields: std::path::PathBuf,
+    /// Whether nothing is to be fetched or given.
+    pub(super) paused: watch::Sender<bool>,
     pub(super) end: CancellationToken,
 }
 
@@ -291,6 +293,16 @@ impl Torrent {
         stats
     }
 
+    /// Counts what changes in what is here of it.
+    pub fn change(&self) -> u64 {
+        self.0.disk.change()
+    }
+
+    /// The parts of a file that are here, as offsets in that file: ascending, none touching the next.
+    pub fn fetched(&self, index: usize) -> Vec<Range<u64>> {
+        self.0.disk.verified_ranges(index)
+    }
+
     /// Adds what another magnet knows about the same torrent.
     pub(super) fn heard_of(&self, origin: &Origin) {
         self.0.book.add(origin.peers.iter().copied());
@@ -439,6 +451,7 @@ struct Steering {
     book: Arc<PeerBook>,
     handle: Arc<ManagedTorrent>,
     inbox: mpsc::Receiver<RefocusCall>,
+    paused: watch::Receiver<bool>,
     streams: Vec<OpenStream>,
     applied: BTreeSet<usize>,
     last_refocus: Option<Instant>,
@@ -459,6 +472,7 @@ impl Steering {
             book: inner.book.clone(),
             handle,
             inbox,
+            paused: inner.shared.paused.subscribe(),
             streams: Vec::new(),
             applied: inner.running().selected.clone(),
             last_refocus: None,
@@ -492,6 +506,7 @@ impl Steering {
                 () = self.wants.changed() => {}
                 () = wait_until(until) => {}
                 () = selection => self.apply_selection().await,
+                Ok(()) = self.paused.changed() => self.apply_pause().await,
                 Some((place, viewers, answer)) = self.inbox.recv() => {
                     let done = self.refocus(place, viewers).await;
                     let _ = answer.send(done);
@@ -574,13 +589,37 @@ impl Steering {
             if let Err(error) = self.shared.session.update_only_files(&self.handle, &files).await {
                 warn!(%error, "the selected files could not be changed");
             }
-            if self.applied.is_empty()
-                && let Err(error) = self.shared.session.unpause(&self.handle).await
-            {
-                warn!(%error, "a torrent could not be taken up again");
+            if self.applied.is_empty() {
+                self.go_on().await;
             }
         }
         self.applied = selected;
+    }
+
+    /// Everything was paused, or goes on.
+    async fn apply_pause(&mut self) {
+        let paused = *self.paused.borrow_and_update();
+        if !paused && !self.applied.is_empty() {
+            self.go_on().await;
+        }
+        if !paused || self.handle.is_paused() {
+            return;
+        }
+        self.learn_live_peers();
+        self.count_uploaded();
+        if let Err(error) = self.shared.session.pause(&self.handle).await {
+            debug!(%error, "a torrent could not be paused");
+        }
+    }
+
+    /// Takes the torrent up again, unless everything is paused.
+    async fn go_on(&self) {
+        if *self.paused.borrow() || !self.handle.is_paused() {
+            return;
+        }
+        if let Err(error) = self.shared.session.unpause(&self.handle).await {
+            warn!(%error, "a torrent could not be taken up again");
+        }
     }
 
     async fn refocus(&mut self, place: Place, viewers: usize) -> Refocus {
@@ -593,6 +632,7 @@ impl Steering {
         if self.last_refocus.is_some_and(|last| now - last < REFOCUS_GAP) {
             return Refocus::Prioritised;
         }
+        // Nothing comes either while everything is paused.
         let Some(pace) = self.pace() else { return Refocus::NotNeeded };
         // A peer is asked for whole pieces, and for no more than the window at once: what is left of the piece comes after it.
         let asked = (self.request_window as u64 * REQUEST).max(self.disk.piece_len());
@@ -624,7 +664,7 @@ impl Steering {
         let Some(inner) = self.inner.upgrade() else { return false };
         self.last_redial = Instant::now();
         self.learn_live_peers();
-        inner.running().uploaded += self.handle.stats().uploaded_bytes;
+        self.count_uploaded();
         self.streams.clear();
         let id = TorrentIdOrHash::Hash(Id20::new(self.info_hash.0));
         if let Err(error) = self.shared.session.delete(id, false).await {
@@ -648,6 +688,9 @@ impl Steering {
     }
 
     async fn let_go(&self) -> bool {
+        if *self.paused.borrow() {
+            return true;
+        }
         if let Err(error) = self.shared.session.unpause(&self.handle).await {
             self.disk.fail(SourceError::Failed(text_of(error)));
             return false;
@@ -659,9 +702,7 @@ impl Steering {
     async fn redial(&mut self) -> bool {
         self.last_redial = Instant::now();
         self.learn_live_peers();
-        if let Some(inner) = self.inner.upgrade() {
-            inner.running().uploaded += self.handle.stats().uploaded_bytes;
-        }
+        self.count_uploaded();
         let paused = self.shared.session.pause(&self.handle).await;
         let unpaused = self.shared.session.unpause(&self.handle).await;
         if let Err(error) = paused.and(unpaused) {
@@ -669,6 +710,13 @@ impl Steering {
             return false;
         }
         true
+    }
+
+    /// librqbit begins to count anew with each pause.
+    fn count_uploaded(&self) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.running().uploaded += self.handle.stats().uploaded_bytes;
+        }
     }
 
     /// Peers that librqbit found by itself (PEX) are forgotten by a pause, but not by us.

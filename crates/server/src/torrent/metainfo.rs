@@ -2,9 +2,9 @@
 //!
 //! Pure: bytes in, a verdict out. Formats: BEP 3 (metainfo), BEP 47 (padding files).
 
-use balcony_media::magnet::InfoHash;
-use bytes::Bytes;
-use librqbit::{ByteBuf, TorrentMetaV1Info};
+use balcony_media::magnet::{InfoHash, Magnet};
+use bytes::{BufMut, Bytes, BytesMut};
+use librqbit::{ByteBuf, TorrentMetaV1, TorrentMetaV1Info};
 
 /// Most files of a torrent that is accepted.
 const MAX_FILES: usize = 20_000;
@@ -14,6 +14,9 @@ const MAX_PIECES: u64 = 4 << 20;
 const PIECE_LENGTHS: std::ops::RangeInclusive<u32> = 16 << 10..=64 << 20;
 /// Most bytes of one torrent: what no disk of a house holds is a lie (and sums stay far from overflow).
 const MAX_TOTAL: u64 = 1 << 50;
+
+/// Most trackers of a metainfo file that are looked at.
+const MAX_ANNOUNCED: usize = 500;
 
 /// Name endings of files that are films.
 const FILM_ENDINGS: &[&str] = &[
@@ -81,6 +84,10 @@ impl Metainfo {
         if parsed.info_hash.0 != expected.0 {
             return Err("The metadata belongs to another torrent.".into());
         }
+        Self::checked(parsed, bytes.clone())
+    }
+
+    fn checked(parsed: TorrentMetaV1<ByteBuf<'_>>, bytes: Bytes) -> Result<Self, String> {
         let info = parsed.info.data;
         let (piece_len, total) = check_sizes(&info)?;
         let info = info.validate().map_err(|error| format!("The torrent's files are not acceptable: {error}."))?;
@@ -97,7 +104,44 @@ impl Metainfo {
             padding.push(attributes.padding);
         }
         let name = info.name().map(|name| without_controls(&name));
-        Ok(Self { bytes: bytes.clone(), name, piece_len, total, files, padding, private: info.info().private })
+        Ok(Self { bytes, name, piece_len, total, files, padding, private: info.info().private })
+    }
+}
+
+/// A metainfo file that somebody brought.
+#[derive(Debug)]
+pub(super) struct Offered {
+    /// What leads others to the same torrent.
+    pub(super) magnet: Magnet,
+    /// Rewritten: nothing stands in it but the info dictionary, so that no tracker and no web seed is asked past our checks.
+    pub(super) metainfo: Metainfo,
+}
+
+/// Why such a file is refused. A sentence for people.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It is no metainfo file, or a damaged one, or one of version 2 only (BEP 52).
+    Unreadable(String),
+    /// It can be read, and is a trap or nonsense.
+    Unsafe(String),
+}
+
+impl Offered {
+    /// Reads and checks a metainfo file of a torrent that nobody has named yet. As for [`Metainfo::examine`]: the parser is not ours.
+    pub(super) fn examine(bytes: &[u8]) -> Result<Self, Refused> {
+        let unreadable = |_| Refused::Unreadable("This is not a torrent file that can be read.".to_owned());
+        let parsed = librqbit::torrent_from_bytes(bytes).map_err(unreadable)?;
+        let info_hash = InfoHash(parsed.info_hash.0);
+        let info = parsed.info.raw_bytes.as_ref();
+        let mut rewritten = BytesMut::with_capacity(info.len() + 8);
+        rewritten.put_slice(b"d4:info");
+        rewritten.put_slice(info);
+        rewritten.put_slice(b"e");
+        let trackers: Vec<String> =
+            parsed.iter_announce().take(MAX_ANNOUNCED).map(|tracker| String::from_utf8_lossy(tracker.as_ref()).into_owned()).collect();
+        let metainfo = Metainfo::checked(parsed, rewritten.freeze()).map_err(Refused::Unsafe)?;
+        let magnet = Magnet::described(info_hash, metainfo.name.as_deref(), trackers.iter().map(String::as_str));
+        Ok(Self { magnet, metainfo })
     }
 }
 

@@ -26,15 +26,15 @@ use bytes::Bytes;
 use librqbit::dht::{DhtPersistenceConfig, Id20};
 use librqbit::{Api, ConnectionOptions, DhtSessionConfig, PeerConnectionOptions, Session, SessionOptions, SessionPersistenceConfig};
 use librqbit_tracker_comms::UdpTrackerClient;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 pub(crate) use self::live::FilmFile;
 pub use self::live::{KeptTorrent, Torrent, TorrentState, TorrentStats};
 use self::live::{Origin, Shared};
-use self::metainfo::Metainfo;
 pub use self::metainfo::{FileEntry, choose_film};
+use self::metainfo::{Metainfo, Offered, Refused};
 use self::peers::{Admission, Finder, PeerBook, PublicNames};
 use self::rendezvous::Rendezvous;
 pub use self::seed::Seed;
@@ -141,6 +141,55 @@ fn text_of(error: impl Display) -> String {
     line.lines().next().unwrap_or_default().chars().take(200).collect()
 }
 
+/// A torrent whose metadata somebody brought, and which needs nobody's for a start.
+#[derive(Debug)]
+pub struct Brought {
+    /// To be given to a start.
+    pub magnet: Magnet,
+    /// The name that the torrent gives itself.
+    pub name: Option<String>,
+    /// Bytes of all files together.
+    pub total: u64,
+}
+
+impl Brought {
+    /// What a metainfo file tells, with nothing kept of it.
+    ///
+    /// # Errors
+    /// When it is none, or not to be trusted.
+    pub async fn examine(bytes: Bytes) -> Result<Self, BringError> {
+        let Offered { magnet, metainfo } = examine_offered(bytes).await?;
+        Ok(Self { magnet, name: metainfo.name, total: metainfo.total })
+    }
+}
+
+/// The checks of [`Offered::examine`] in a task of their own, as for [`examine`].
+async fn examine_offered(bytes: Bytes) -> Result<Offered, BringError> {
+    match tokio::task::spawn_blocking(move || Offered::examine(&bytes)).await {
+        Ok(Ok(offered)) => Ok(offered),
+        Ok(Err(Refused::Unreadable(why))) => Err(BringError::Unreadable(why)),
+        Ok(Err(Refused::Unsafe(why))) => Err(BringError::Unsafe(why)),
+        Err(_) => Err(BringError::Unsafe("The torrent's metadata is damaged: its sizes cannot be.".into())),
+    }
+}
+
+/// Why metadata that somebody brought was not kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BringError {
+    /// It is none. A sentence for people.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It is a trap or nonsense. A sentence for people.
+    #[error("{0}")]
+    Unsafe(String),
+    /// There is no room for it.
+    #[error("there is no space left for the torrent's metadata")]
+    NoSpace,
+    /// The disk failed.
+    #[error("the metadata could not be kept: {0}")]
+    Failed(std::io::ErrorKind),
+}
+
 /// How the search for metadata goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddProgress {
@@ -184,6 +233,8 @@ struct Search {
     outcome: watch::Receiver<Outcome>,
     progress: watch::Receiver<AddProgress>,
     book: Arc<PeerBook>,
+    /// Somebody brought the metadata.
+    brought: Arc<Notify>,
     /// Ends the search.
     finding: CancellationToken,
 }
@@ -228,6 +279,7 @@ impl Torrents {
             reserve: config.reserve_bytes,
             budget: config.budget_bytes.into(),
             bitfields: folders.session(),
+            paused: watch::Sender::new(false),
             end,
         };
         Ok(Self(Arc::new(Engine {
@@ -269,6 +321,28 @@ impl Torrents {
             Some(Entry::There { torrent, .. }) => Some(torrent.clone()),
             _ => None,
         }
+    }
+
+    /// Keeps the metadata that somebody brings (a metainfo file, BEP 3): the torrent's next start asks nobody for it, and who is looking
+    /// for it now has it. It stays until the torrent is [forgotten](Self::forget).
+    ///
+    /// # Errors
+    /// When it is none, or not to be trusted, or cannot be written.
+    pub async fn bring(&self, bytes: Bytes) -> Result<Brought, BringError> {
+        let Offered { magnet, metainfo } = examine_offered(bytes).await?;
+        let (name, total) = (metainfo.name, metainfo.total);
+        if self.get(&magnet.info_hash).is_none() {
+            let kept_at = Folders(&self.0.config.data_dir).metainfo_of(&magnet.info_hash);
+            let written = tokio::task::spawn_blocking(move || disk::write_aside(&kept_at, &metainfo.bytes)).await;
+            written.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into())).map_err(|error| match error.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => BringError::NoSpace,
+                kind => BringError::Failed(kind),
+            })?;
+        }
+        if let Some(Entry::Adding(search)) = self.0.table().get(&magnet.info_hash) {
+            search.brought.notify_one();
+        }
+        Ok(Brought { magnet, name, total })
     }
 
     /// Takes up the torrents of an earlier run, their files included, all at once. Those whose metadata was not kept are looked for
@@ -323,6 +397,16 @@ impl Torrents {
     /// From now on a film may have this many bytes at most.
     pub fn set_budget(&self, bytes: u64) {
         self.0.shared.budget.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Pauses everything, or lets it go on: while it is paused nothing is fetched, given or looked for. What is here can be read.
+    pub fn pause(&self, paused: bool) {
+        self.0.shared.paused.send_if_modified(|held| std::mem::replace(held, paused) != paused);
+    }
+
+    /// Whether everything is paused; wakes when that changes.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        self.0.shared.paused.subscribe()
     }
 
     /// Lets torrents talk to an address, although it may be private: one of our own seeders.
@@ -404,7 +488,7 @@ impl Torrents {
         book.add(origin.peers.iter().copied());
         let (done, outcome) = watch::channel(None);
         let (moves, progress) = watch::channel(AddProgress { waited: Duration::ZERO, peers: *book.count().borrow() });
-        let search = Search { outcome, progress, book, finding: self.0.shared.end.child_token() };
+        let search = Search { outcome, progress, book, brought: Arc::default(), finding: self.0.shared.end.child_token() };
         table.insert(info_hash, Entry::Adding(search.clone()));
         drop(table);
         tokio::spawn(run_search(self.0.clone(), info_hash, origin.clone(), search.clone(), done, moves));
@@ -449,8 +533,8 @@ async fn run_search(
     done: watch::Sender<Outcome>,
     moves: watch::Sender<AddProgress>,
 ) {
-    let Search { book, finding, outcome, .. } = search;
-    let found = find_metainfo(engine.clone(), info_hash, origin.clone(), book.clone(), finding.clone(), &moves);
+    let Search { book, brought, finding, outcome, .. } = search;
+    let found = find_metainfo(engine.clone(), info_hash, origin.clone(), book.clone(), &brought, finding.clone(), &moves);
     let found = tokio::select! {
         found = found => found,
         () = abandoned(&done, &moves) => Err(TorrentError::Gone),
@@ -497,30 +581,45 @@ async fn find_metainfo(
     info_hash: InfoHash,
     origin: Origin,
     book: Arc<PeerBook>,
+    brought: &Notify,
     finding: CancellationToken,
     moves: &watch::Sender<AddProgress>,
 ) -> Result<Metainfo, TorrentError> {
     let kept_at = Folders(&engine.config.data_dir).metainfo_of(&info_hash);
-    let kept = match tokio::fs::read(&kept_at).await {
-        Ok(bytes) => Some(examine(Bytes::from(bytes), info_hash).await),
-        Err(_) => None,
-    };
+    let kept = read_kept(&kept_at, info_hash).await;
     let private = matches!(&kept, Some(Ok(metainfo)) if metainfo.private);
     // Peers are looked for as long as the torrent lives, not only for the metadata.
     tokio::spawn(finding.run_until_cancelled_owned({
         let (finder, book) = (engine.finder.clone(), book.clone());
-        async move { finder.find(info_hash, &origin.trackers, private, &book).await }
+        let mut pause = engine.shared.paused.subscribe();
+        async move {
+            let find = || finder.find(info_hash, &origin.trackers, private, &book);
+            while unless_paused(&mut pause, find).await.is_none() {}
+        }
     }));
     match kept {
         Some(Ok(metainfo)) => return Ok(metainfo),
         Some(Err(error)) => debug!(%error, "kept metadata is not usable"),
         None => {}
     }
-    let deadline = Instant::now() + engine.config.metadata_timeout;
-    let bytes = scout::read_metainfo(&engine.scout, info_hash, &book, deadline, |peers| {
-        moves.send_modify(|progress| progress.peers = peers);
-    })
-    .await?;
+    let mut pause = engine.shared.paused.subscribe();
+    let bytes = loop {
+        let told = |peers| moves.send_modify(|progress: &mut AddProgress| progress.peers = peers);
+        // After a pause with all its time again.
+        let deadline = || Instant::now() + engine.config.metadata_timeout;
+        let read = unless_paused(&mut pause, || scout::read_metainfo(&engine.scout, info_hash, &book, deadline(), told));
+        tokio::select! {
+            read = read => match read {
+                Some(read) => break read?,
+                None => debug!("a search for metadata waits for the end of a pause"),
+            },
+            () = brought.notified() => {
+                if let Some(Ok(metainfo)) = read_kept(&kept_at, info_hash).await {
+                    return Ok(metainfo);
+                }
+            }
+        }
+    };
     let metainfo = examine(bytes, info_hash).await?;
     let kept = metainfo.bytes.clone();
     let written = tokio::task::spawn_blocking(move || disk::write_aside(&kept_at, &kept)).await;
@@ -528,6 +627,24 @@ async fn find_metainfo(
         warn!(%error, "the metadata could not be kept");
     }
     Ok(metainfo)
+}
+
+/// The metadata that was kept, examined; `None` where there is none.
+async fn read_kept(kept_at: &Path, info_hash: InfoHash) -> Option<Result<Metainfo, TorrentError>> {
+    let bytes = tokio::fs::read(kept_at).await.ok()?;
+    Some(examine(Bytes::from(bytes), info_hash).await)
+}
+
+/// Works when nothing is paused. `None`: it was paused before the work was done, and the work given up.
+async fn unless_paused<W: Future>(pause: &mut watch::Receiver<bool>, work: impl FnOnce() -> W) -> Option<W::Output> {
+    if pause.wait_for(|paused| !*paused).await.is_err() {
+        // The engine is gone, and whoever works for it is being ended.
+        std::future::pending::<()>().await;
+    }
+    tokio::select! {
+        done = work() => Some(done),
+        Ok(_) = pause.wait_for(|paused| *paused) => None,
+    }
 }
 
 /// The checks of [`Metainfo::examine`] in a task of their own: a parser that stumbles ends only that.

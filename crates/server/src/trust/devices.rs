@@ -328,6 +328,17 @@ impl Devices {
         self.read().by_id.get(id).filter(|device| !device.is_idle(now)).map(|device| device.holder.clone())
     }
 
+    /// What a device is called, as far as `viewer` may know of it: the owner of all, others of their own person's.
+    pub fn name_for(&self, id: &DeviceId, viewer: &Holder) -> Option<String> {
+        let known = self.read();
+        known.by_id.get(id).filter(|device| viewer.sees(&device.holder.person)).map(|device| device.name.clone())
+    }
+
+    /// What a person is called.
+    pub fn person_name(&self, id: &PersonId) -> Option<String> {
+        self.read().people.get(id).map(|person| person.name.clone())
+    }
+
     /// Cancelled when this device is revoked; it is already where there is no such device.
     pub fn life(&self, id: &DeviceId) -> CancellationToken {
         self.read().by_id.get(id).map_or_else(

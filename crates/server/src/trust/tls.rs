@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::ca::{Authority, CaError, DAY, Fingerprint, day};
+use super::ca::{Authority, CaError, DAY, Fingerprint, day, moment};
 use super::chain::{Chain, Flaw, Watch};
 use super::names::{Names, Subject, subject};
 
@@ -179,6 +179,14 @@ impl Tls {
     /// Names and addresses that the certificate of now is good for; IPv6 addresses without brackets, no wildcards.
     pub fn hosts(&self) -> Vec<String> {
         self.serving.0.load().subject.hosts()
+    }
+
+    /// From when and until when the certificate of now is valid.
+    pub fn validity(&self) -> Option<(SystemTime, SystemTime)> {
+        let served = self.serving.0.load();
+        let (_, leaf) = x509_parser::parse_x509_certificate(served.certified.cert.first()?).ok()?;
+        let validity = leaf.validity();
+        Some((moment(validity.not_before.timestamp()), moment(validity.not_after.timestamp())))
     }
 
     /// Whether the certificate of now names this address.
