@@ -1,11 +1,34 @@
 // The pages: one bundle for the window and for phones. Paths are relative, so that the same files work at `/`, at `/pair` and
 // inside the window. The player is a chunk of its own: it is loaded when somebody plays.
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
+import type { Plugin } from "vite";
 import { defineConfig } from "vitest/config";
 import { VitePWA } from "vite-plugin-pwa";
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+/** Puts what is text beside itself in the forms in which it is sent. After everything else: nothing of it is for the service worker. */
+const compressed = (): Plugin => ({
+  name: "compressed",
+  apply: "build",
+  enforce: "post",
+  closeBundle: {
+    order: "post",
+    sequential: true,
+    handler() {
+      for (const entry of readdirSync(at("./dist"), { recursive: true, withFileTypes: true })) {
+        if (!entry.isFile() || !/\.(js|css|html|svg|webmanifest)$/.test(entry.name)) continue;
+        const path = `${entry.parentPath}/${entry.name}`;
+        const bytes = readFileSync(path);
+        writeFileSync(`${path}.gz`, gzipSync(bytes, { level: 9 }));
+        writeFileSync(`${path}.br`, brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }));
+      }
+    },
+  },
+});
 
 export default defineConfig({
   base: "./",
@@ -52,6 +75,7 @@ export default defineConfig({
         runtimeCaching: [{ urlPattern: ({ sameOrigin, url }) => sameOrigin && url.pathname.startsWith("/assets/"), handler: "CacheFirst", options: { cacheName: "player", expiration: { maxEntries: 20 } } }],
       },
     }),
+    compressed(),
   ],
   test: { environment: "node", include: ["test/**/*.test.ts"] },
 });

@@ -11,7 +11,6 @@ declare global {
 }
 
 const TOKEN = "balcony.token";
-const SERVER = "balcony.server";
 /** How long until a server that does not answer is asked again, in milliseconds. */
 const AGAIN = 4000;
 
@@ -40,9 +39,9 @@ class Session {
     return this.me?.admin === true;
   }
 
-  /** Where the server is: told by the window, typed by the person, or where this page came from. */
+  /** Where the server is: told by the window, else where this page came from. */
   get server(): string {
-    return window.__BALCONY__ ? `http://${window.__BALCONY__.server}` : (local.get(SERVER) ?? location.origin);
+    return window.__BALCONY__ ? `http://${window.__BALCONY__.server}` : location.origin;
   }
 
   /** The server's name as its owner gave it. */
@@ -79,14 +78,6 @@ class Session {
   async paired(token: string): Promise<void> {
     local.set(TOKEN, token);
     this.balcony.configure({ token });
-    await this.open();
-  }
-
-  /** Another server. Its token is its own, so the present one is dropped. */
-  async moveTo(server: string): Promise<void> {
-    local.set(SERVER, server);
-    this.forget();
-    this.balcony.configure({ baseUrl: server, token: "" });
     await this.open();
   }
 

@@ -22,6 +22,7 @@ pub mod events;
 pub mod health;
 pub mod history;
 pub mod host;
+pub mod interface;
 pub mod line;
 pub mod listener;
 pub mod media;
@@ -130,6 +131,7 @@ pub fn open(door: Door, app: App) -> Router {
     let routes = routes
         .merge(media::routes(&app.streams, &door.limits))
         .merge(pages::routes())
+        .merge(interface::routes())
         .route("/api/openapi.json", get(move || std::future::ready(text.clone())))
         .fallback(|| std::future::ready(Problem::not_found()))
         .layer(middleware::from_fn(problem::note_route))

@@ -1,7 +1,7 @@
-//! The pages that a phone sees, and the certificate in the forms in which phones take it. No more than that: everything that a page
-//! does, it does through the API like any other client.
+//! The page that leads a phone to trust, and the certificate in the forms in which phones take it. The other pages are the web
+//! interface's ([`interface`](super::interface)).
 //!
-//! Each page is one answer: its style and script stand in it, and its policy names them by their hashes, so that nothing else runs
+//! The page is one answer: its style and script stand in it, and its policy names them by their hashes, so that nothing else runs
 //! and nothing else is fetched. What differs between two answers (names, addresses, the fingerprint) stands in text and attributes.
 
 use std::borrow::Cow;
@@ -24,39 +24,24 @@ use crate::lan::{host_label, machine_name};
 use crate::trust::{Authority as CertificateAuthority, Fingerprint};
 
 const STYLE: &str = concat!(
-    include_str!("../../../../ui/static/tokens.css"),
-    include_str!("../../../../ui/static/components.css"),
+    include_str!("../../../../ui/src/styles/tokens.css"),
+    include_str!("../../pages/components.css"),
     include_str!("../../pages/phone.css")
 );
 const MARK: &str = include_str!("../../pages/mark.svg");
-const APP: &str = include_str!("../../../../ui/static/app.svg");
 const ARROW: &str = include_str!("../../pages/download.svg");
 
 static TRUST: LazyLock<Page> = LazyLock::new(|| Page::new(include_str!("../../pages/trust.html"), include_str!("../../pages/trust.js")));
-static PAIR: LazyLock<Page> = LazyLock::new(|| Page::new(include_str!("../../pages/pair.html"), include_str!("../../pages/pair.js")));
-static HOME: LazyLock<Page> = LazyLock::new(|| Page::new(include_str!("../../pages/home.html"), include_str!("../../pages/home.js")));
 /// The small sign of the tab. As data, so that no request asks for it.
 static ICON: LazyLock<String> = LazyLock::new(|| format!("data:image/svg+xml;base64,{}", BASE64.encode(MARK.trim().as_bytes())));
 
 /// The routes of this file. Not in the API document: they are for people.
 pub fn routes() -> Router<App> {
     Router::new()
-        .route("/", get(home))
         .route("/p", get(trust))
-        .route("/pair", get(pair))
         .route("/ca.crt", get(certificate_der))
         .route("/ca.pem", get(certificate_pem))
         .route("/ca.mobileconfig", get(certificate_profile))
-}
-
-/// What a paired phone begins with.
-async fn home(State(app): State<App>) -> Response {
-    HOME.answer("connect-src 'self'; media-src 'self' blob:", &[("name", &app.health.name())])
-}
-
-/// Gives a phone its token.
-async fn pair(State(app): State<App>) -> Response {
-    PAIR.answer("connect-src 'self'", &[("name", &app.health.name())])
 }
 
 /// How a phone comes to trust this server. With a certificate that somebody else vouches for there is nothing to do: a redirect, behind
@@ -148,7 +133,6 @@ impl Page {
             "style" => STYLE.into(),
             "script" => self.script.into(),
             "mark" => MARK.trim().into(),
-            "app" => APP.trim().into(),
             "arrow" => ARROW.trim().into(),
             "icon" => ICON.as_str().into(),
             _ => words.iter().find(|(name, _)| *name == key).map(|(_, word)| escaped(word).into()).unwrap_or_default(),
@@ -327,11 +311,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_policy_admits_exactly_the_style_and_the_script_that_stand_in_the_page() {
-        for (page, response) in [
-            ("trust", trust_page(&facts("Studio"))),
-            ("pair", PAIR.answer("connect-src 'self'", &[("name", "Studio")])),
-            ("home", HOME.answer("connect-src 'self'", &[("name", "Studio")])),
-        ] {
+        for (page, response) in [("trust", trust_page(&facts("Studio")))] {
             let (headers, html) = text(response).await;
             let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text");
             for (tag, directive) in [("script", "script-src"), ("style", "style-src")] {
