@@ -74,6 +74,19 @@ export function day(time: string | number | Date): string {
   return new Intl.DateTimeFormat(language, { day: "numeric", month: "long", year: "numeric" }).format(new Date(time));
 }
 
+/** A time of day. */
+export function clockTime(time: string | number | Date): string {
+  return new Intl.DateTimeFormat(language, { timeStyle: "short" }).format(new Date(time));
+}
+
+/** A span of time in whole units, in words: `24 hours`, `3 days`. */
+export function span(seconds: number): string {
+  const unit = (value: number, name: string) => new Intl.NumberFormat(language, { style: "unit", unit: name, unitDisplay: "long" }).format(value);
+  if (seconds >= 172_800 && seconds % 86_400 === 0) return unit(seconds / 86_400, "day");
+  if (seconds >= 3600 && seconds % 3600 === 0) return unit(seconds / 3600, "hour");
+  return seconds >= 60 && seconds % 60 === 0 ? unit(seconds / 60, "minute") : unit(seconds, "second");
+}
+
 /** How long ago, for example `3 min ago`. */
 export function ago(time: string | number | Date, now = Date.now()): string {
   const seconds = Math.round((new Date(time).getTime() - now) / 1000);

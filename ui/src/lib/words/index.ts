@@ -57,6 +57,12 @@ export function sayFinding(finding: { message: string; messageKey: string; messa
   return byKey(words.findings, finding.messageKey, finding.messageParams) ?? finding.message;
 }
 
+/** What the doctor looked at. */
+export function sayCheck(check: string): string {
+  const key = `check_${check}`;
+  return Object.hasOwn(words.say, key) ? String(words.say[key as keyof Say]) : check.charAt(0).toUpperCase() + check.slice(1);
+}
+
 export interface Failure {
   title: string;
   detail: string;
