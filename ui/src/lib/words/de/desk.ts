@@ -107,7 +107,7 @@ export const say = {
   revokeNamed: (given: { device: string }) => `${given.device} trennen`,
   revokeQuestion: (given: { device: string }) => `${given.device} trennen?`,
   revokeLead: "Was es spielt, hört sofort auf. Um zurückzukommen, muss es neu gekoppelt werden.",
-  wasRevoked: (given: { device: string }) => `${given.device} wurde getrennt.`,
+  deviceRevoked: (given: { device: string }) => `${given.device} wurde getrennt.`,
   closeMessage: "Diese Nachricht schließen",
   watchingTitle: (given: { title: string }) => `Schaut ${given.title}`,
   waitingFor: (given: { title: string }) => `Wartet auf ${given.title}`,

@@ -107,7 +107,7 @@ export const say = {
   revokeNamed: (given: { device: string }) => `Revoke ${given.device}`,
   revokeQuestion: (given: { device: string }) => `Revoke ${given.device}?`,
   revokeLead: "What it plays stops at once. To come back, it has to be paired again.",
-  wasRevoked: (given: { device: string }) => `${given.device} was revoked.`,
+  deviceRevoked: (given: { device: string }) => `${given.device} was revoked.`,
   closeMessage: "Close this message",
   watchingTitle: (given: { title: string }) => `Watching ${given.title}`,
   waitingFor: (given: { title: string }) => `Waiting for ${given.title}`,
