@@ -20,7 +20,7 @@ const SAYS_WITHIN = 500;
 const TELLING = { stdio: ["ignore", "pipe", "pipe", "pipe"] };
 const WATCHER = ["org.kde.StatusNotifierWatcher", "/StatusNotifierWatcher"];
 const DBUSMENU = "com.canonical.dbusmenu";
-const MARK = "BALCONY_STAGE";
+const MARK = "STAGE_OF_TEST";
 
 const PANEL = `<?xml version="1.0" encoding="UTF-8"?>
 <channel name="xfce4-panel" version="1.0">
