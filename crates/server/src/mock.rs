@@ -73,7 +73,7 @@ impl Mock {
     /// # Errors
     /// When ffmpeg cannot make them.
     pub async fn open(spawner: &Spawner, ffmpeg: &Path, data_dir: &Path, speed: f64) -> anyhow::Result<Self> {
-        let (feature, short) = sample::make_both(spawner, ffmpeg, data_dir).await?;
+        let (feature, short) = sample::make_for_mock(spawner, ffmpeg, data_dir).await?;
         let measured = |path: PathBuf| -> anyhow::Result<(PathBuf, u64)> {
             let len = path.metadata().context("the mock's film cannot be read")?.len();
             Ok((path, len))
@@ -311,7 +311,7 @@ impl Part {
             _ => return view::words(state, &moving),
         };
         words.progress = progress;
-        words.eta = (progress > 0 && self.clock.runs()).then(|| self.clock.wall(READY - now).as_secs_f64().ceil() as u64);
+        words.eta = (progress > 0 && self.clock.runs()).then(|| self.clock.wall(READY - now).as_secs_f64().round().max(1.0) as u64);
         words
     }
 
@@ -470,5 +470,128 @@ fn without_ending(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, "mp4" | "m4v" | "mkv" | "avi" | "mov" | "webm" | "ts")) if !stem.is_empty() => stem,
         _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stream::state::FailureCode;
+
+    fn part(fate: Fate, speed: f64) -> Part {
+        Part { clock: Clock::started(speed), begun: 0.0, fate }
+    }
+
+    #[test]
+    fn the_first_digits_decide() {
+        let fate = |hash: &str| Fate::of(&hash.repeat(40 / hash.len()).parse().expect("an info hash"));
+        assert_eq!(["a", "c", "d", "e"].map(fate), [Fate::AtOnce, Fate::NeverKnown, Fate::Breaks, Fate::NobodyHasIt]);
+        assert_eq!(["b", "f", "aaab", "12345678"].map(fate), [Fate::Plays; 4]);
+    }
+
+    #[test]
+    fn every_time_has_its_words() {
+        let part = part(Fate::Plays, 1.0);
+        let mut lines = String::new();
+        let table = [
+            (0.0, State::Metadata),
+            (3.0, State::Metadata),
+            (5.0, State::Opening),
+            (9.9, State::Opening),
+            (10.0, State::Warming(Mode::Copy)),
+            (12.5, State::Warming(Mode::Convert)),
+            (15.0, State::Warming(Mode::Copy)),
+            (19.5, State::Warming(Mode::ConvertAudio)),
+            (25.0, State::Warming(Mode::Convert)),
+            (20.0, State::Ready { complete: false }),
+            (60.0, State::Ready { complete: true }),
+            (7.0, State::Stopped),
+        ];
+        for (now, state) in table {
+            let moving = Moving { seconds: 2, peers: connected_peers(now), speed: 1_000_000, ..Moving::default() };
+            let words = part.words_at(now, &state, moving);
+            let (status, phase) = (words.status, words.phase);
+            writeln!(lines, "{now} s {status:?}/{phase:?} {} % {:?} {}: {}", words.progress, words.eta, words.key, words.message)
+                .expect("a string takes all");
+        }
+        insta::assert_snapshot!(lines);
+    }
+
+    #[tokio::test]
+    async fn a_part_waits_for_its_cues_and_fails_at_its_time() {
+        // A thousand seconds in one, so that the whole line takes twenty milliseconds.
+        let plays = part(Fate::Plays, 1000.0);
+        for (act, at) in [(Act::Metadata, METADATA), (Act::Index, INDEX), (Act::FirstSegments, READY)] {
+            assert_eq!(plays.cue(act).await, Ok(()));
+            assert!(plays.now() >= at, "{act:?} at {}", plays.now());
+        }
+        let code = |failed: Result<(), Failure>| failed.expect_err("it fails").code;
+        assert_eq!(code(part(Fate::NobodyHasIt, 1000.0).cue(Act::Metadata).await), FailureCode::NoPeers);
+        let breaks = part(Fate::Breaks, 1000.0);
+        assert_eq!((breaks.cue(Act::Metadata).await, breaks.cue(Act::Index).await), (Ok(()), Ok(())));
+        assert_eq!(code(breaks.cue(Act::FirstSegments).await), FailureCode::ConversionFailed);
+        assert!((BROKEN..).contains(&breaks.now()));
+        let never = part(Fate::NeverKnown, 1000.0);
+        assert!(tokio::time::timeout(Duration::from_millis(100), never.cue(Act::Metadata)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_paused_stands_still() {
+        let clock = Clock::started(1000.0);
+        clock.pause(true);
+        let stands = clock.now();
+        let waits = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.reach(stands + 10.0).await }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        clock.pause(true);
+        assert!(clock.now() == stands && !waits.is_finished());
+        clock.pause(false);
+        waits.await.expect("it comes");
+        assert!(clock.now() >= stands + 10.0);
+    }
+
+    #[test]
+    fn looks_come_when_something_changes() {
+        // At real speed never later than in earnest, and at a change of the line.
+        let look = Duration::from_millis(250);
+        assert_eq!(part(Fate::Plays, 1.0).pause(look), look);
+        let short_before = Part { begun: -4.9, ..part(Fate::Plays, 1.0) };
+        assert!(short_before.pause(look) <= Duration::from_millis(101));
+        assert!(part(Fate::Plays, 1000.0).pause(look) <= Duration::from_millis(20));
+        assert_eq!(part(Fate::Plays, 0.05).pause(look), look);
+        let complete = Part { begun: -61.0, ..part(Fate::Plays, 1000.0) };
+        assert_eq!(complete.pause(look), look);
+    }
+
+    #[test]
+    fn names_lose_their_ending() {
+        let table = [("Film.mkv", "Film"), ("Film.2020", "Film.2020"), (".mkv", ".mkv"), ("Film", "Film"), ("a.b.mp4", "a.b")];
+        for (name, expected) in table {
+            assert_eq!(without_ending(name), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_only_come(a in 0.0..70.0, b in 0.0..70.0, total in 0_u64..1 << 40) {
+            let (early, late) = if a < b { (a, b) } else { (b, a) };
+            prop_assert!(bytes(early, total) <= bytes(late, total));
+            prop_assert!(bytes(late, total) <= total);
+            prop_assert!(bytes_per_second(a, total) >= 0.0);
+            prop_assert_eq!((bytes(INDEX, total), bytes(COMPLETE, total)), (0, total));
+            // The speed is that of the bytes.
+            let step = 0.001;
+            if a > INDEX && a + step < COMPLETE && total > 1 << 20 {
+                let moved = (bytes(a + step, total) - bytes(a, total)) as f64;
+                let told = bytes_per_second(a, total) * step;
+                prop_assert!((moved - told).abs() <= 2.0 + told * 0.05, "{} and {}", moved, told);
+            }
+        }
     }
 }

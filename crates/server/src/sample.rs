@@ -1,5 +1,5 @@
 //! The sample film: made by ffmpeg on first use, seeded by the server itself, so that everything can be tried with nothing of one's own.
-//! The mock plays it under every name.
+//! The mock plays such a film under every name.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,19 @@ const FOLDER: &str = "sample";
 pub const NAME: &str = "Balcony sample.mp4";
 /// Length in seconds.
 pub const SECONDS: u32 = 60;
-/// Name of the short film's file, the mock's second one.
-const SHORT: &str = "Balcony short.mp4";
-/// Its length in seconds.
+/// How its picture is coded.
+const SMALL: &[&str] = &["-preset", "veryfast", "-crf", "23", "-bf", "2"];
+
+/// Where the mock's films lie.
+const MOCK_FOLDER: &str = "mock";
+/// The same film, coded in half of the time: the mock does not listen before it is there.
+const MOCK_NAME: &str = "film.mp4";
+const QUICK: &[&str] = &["-preset", "ultrafast", "-crf", "30"];
+/// The beginning of it.
+const SHORT_NAME: &str = "short film.mp4";
+/// The length of that in seconds.
 const SHORT_SECONDS: u32 = 24;
+
 /// Making it takes a few seconds; a machine that needs longer than this has another problem.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -39,7 +48,7 @@ impl Sample {
     /// Makes the film where it is not there yet, and seeds it on loopback.
     pub async fn open(spawner: &Spawner, ffmpeg: &Path, data_dir: &Path, swarm: &Swarm) -> anyhow::Result<Self> {
         let Swarm::Peers(torrents) = swarm else { return Ok(Self { magnet: Mock::sample(), seed: None }) };
-        let film = make(spawner, ffmpeg, &data_dir.join(FOLDER)).await?;
+        let film = make(spawner, ffmpeg, &data_dir.join(FOLDER), NAME, SMALL).await?;
         let seed = Seed::file(&film).await.context("the sample film cannot be seeded")?;
         torrents.admit(seed.address());
         Ok(Self { magnet: seed.magnet().clone(), seed: Some(seed) })
@@ -57,29 +66,29 @@ impl Sample {
     }
 }
 
-/// The sample film and a short one, made where they are not there yet.
+/// The mock's films, a longer and a shorter one, made where they are not there yet.
 ///
 /// # Errors
 /// When ffmpeg cannot make them.
-pub async fn make_both(spawner: &Spawner, ffmpeg: &Path, data_dir: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
-    let folder = data_dir.join(FOLDER);
-    let film = make(spawner, ffmpeg, &folder).await?;
-    let short = folder.join(SHORT);
+pub async fn make_for_mock(spawner: &Spawner, ffmpeg: &Path, data_dir: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let folder = data_dir.join(MOCK_FOLDER);
+    let film = make(spawner, ffmpeg, &folder, MOCK_NAME, QUICK).await?;
+    let short = folder.join(SHORT_NAME);
     if !short.exists() {
         run(spawner, ffmpeg, &folder, &short, |aside| shortened(&film, aside)).await?;
     }
     Ok((film, short))
 }
 
-async fn make(spawner: &Spawner, ffmpeg: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
-    let film = folder.join(NAME);
+async fn make(spawner: &Spawner, ffmpeg: &Path, folder: &Path, name: &str, coded: &[&str]) -> anyhow::Result<PathBuf> {
+    let film = folder.join(name);
     if film.exists() {
         return Ok(film);
     }
     tokio::fs::create_dir_all(folder).await.context("the folder of the sample film cannot be made")?;
     let subtitles = folder.join("sample.srt");
     tokio::fs::write(&subtitles, cues()).await.context("the sample's subtitles cannot be written")?;
-    run(spawner, ffmpeg, folder, &film, |aside| arguments(&subtitles, aside)).await?;
+    run(spawner, ffmpeg, folder, &film, |aside| arguments(&subtitles, aside, coded)).await?;
     Ok(film)
 }
 
@@ -108,7 +117,7 @@ async fn run(
 }
 
 /// A moving picture with a running time code, two tones as two languages, and a subtitle.
-fn arguments(subtitles: &Path, to: &Path) -> Vec<OsString> {
+fn arguments(subtitles: &Path, to: &Path, coded: &[&str]) -> Vec<OsString> {
     let picture = format!("testsrc2=size=1280x720:rate=24:duration={SECONDS}");
     let tone = |hertz: u32| format!("sine=frequency={hertz}:beep_factor=4:sample_rate=48000:duration={SECONDS}");
     let mut all: Vec<OsString> = Vec::new();
@@ -119,7 +128,8 @@ fn arguments(subtitles: &Path, to: &Path) -> Vec<OsString> {
     all.push(subtitles.into());
     let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
     add(&["-map", "0:v", "-map", "1:a", "-map", "2:a", "-map", "3:s"]);
-    add(&["-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p", "-g", "96", "-bf", "2"]);
+    add(&["-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "96"]);
+    add(coded);
     add(&["-c:a", "aac", "-b:a", "96k", "-ac", "2", "-c:s", "mov_text"]);
     add(&["-metadata:s:a:0", "language=eng", "-metadata:s:a:0", "title=High tone"]);
     add(&["-metadata:s:a:1", "language=deu", "-metadata:s:a:1", "title=Low tone"]);

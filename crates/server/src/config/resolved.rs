@@ -627,6 +627,18 @@ mod tests {
     }
 
     #[test]
+    fn the_mock_is_not_endlessly_fast_or_slow() {
+        for (word, speed) in [("0.05", Some(0.05)), ("1", Some(1.0)), ("20", Some(20.0)), ("1000", Some(1000.0))] {
+            assert_eq!(check(&["--mock-speed", word], &[], "").map(|resolved| resolved.mock_speed).ok(), speed);
+        }
+        for word in ["0", "-1", "0.049", "1000.1", "inf", "nan", "fast", ""] {
+            let flag = format!("--mock-speed={word}");
+            let Err(Mistakes(mistakes)) = check(&[&flag], &[], "") else { panic!("{word} accepted") };
+            assert_eq!(mistakes, [format!("--mock-speed wants a number from 0.05 to 1000, not {}.", quoted(word))]);
+        }
+    }
+
+    #[test]
     fn some_flags_go_with_one_command_only() {
         let pair = |words: &[&str]| check(words, &[], "").map(|resolved| resolved.command);
         assert_eq!(pair(&["pair"]), Ok(Command::Pair { admin: false, person: None }));

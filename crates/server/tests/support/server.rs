@@ -14,7 +14,7 @@ use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 /// How long the server may take to start on a busy machine.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 /// How long it may take to stop in order.
 const STOP: Duration = Duration::from_secs(15);
 
@@ -73,10 +73,25 @@ impl TestServer {
         Self::in_company(&[], flags, &[]).await
     }
 
+    /// The mock, whose films may be put into its data folder before it starts.
+    pub(crate) async fn mock(flags: &[&str], furnish: impl FnOnce(&Path)) -> Self {
+        let mut server = Self::laid_out(&["--mock"], flags, &[]);
+        furnish(&server.data_dir());
+        server.restart().await;
+        server
+    }
+
     async fn in_company(company: &'static [&'static str], flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut server = Self::laid_out(company, flags, environment);
+        server.restart().await;
+        server
+    }
+
+    /// One that was not started yet.
+    fn laid_out(company: &'static [&'static str], flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("balcony-test-").tempdir().expect("a folder");
         let owned = |text: &&str| (*text).to_owned();
-        let mut server = Self {
+        Self {
             folder,
             company,
             flags: flags.iter().map(owned).collect(),
@@ -86,9 +101,7 @@ impl TestServer {
             https: String::new(),
             token: String::new(),
             client: reqwest::Client::builder().no_proxy().build().expect("a client"),
-        };
-        server.restart().await;
-        server
+        }
     }
 
     /// Starts it again on the same folders, after it has ended or after ending it in order. Its port is another one then.
