@@ -16,6 +16,6 @@ export async function start(magnet: string, options: { fileIndex?: number | null
 
 /** The sample film. The computer makes it when it is asked for first, which takes some seconds. */
 export async function startSample(): Promise<void> {
-  const { magnetLink } = await session.balcony.call("get", "/api/sample");
+  const { magnetLink } = await session.balcony.call("get", "/api/sample", { timeout: 300_000 });
   await start(magnetLink);
 }
