@@ -11,6 +11,9 @@ import type { Wire } from "./wire.js";
 /** Milliseconds. The server says something every 15 s. */
 const SILENCE = 40_000;
 const HEAD_WITHIN = 15_000;
+/** Without a head for so long, or without a byte after it, looks stand in already. */
+const HEAD_LATE = 3_000;
+const BYTE_LATE = 20_000;
 /** A connection that lasted so long was a good one. */
 const GOOD = 10_000;
 const POLL = 2_000;
@@ -111,24 +114,32 @@ class Watch {
       timer = setTimeout(silent, ms);
       lastHeard = Date.now();
     };
+    let standIn: ReturnType<typeof setTimeout> | undefined;
+    const standInAfter = (ms: number): void => {
+      clearTimeout(standIn);
+      standIn = setTimeout(() => void this.#poll(), ms);
+    };
     // Timers stand still while a phone sleeps.
     this.#wake = () => {
       if (Date.now() - lastHeard > SILENCE) silent();
     };
     try {
       within(HEAD_WITHIN);
+      standInAfter(HEAD_LATE);
       const { streamId } = this.#watcher;
       const [path, names] = streamId ? ["/api/stream/{streamId}/events", { streamId }] : ["/api/events", {}];
       const answer = await unlessAborted(this.#wire.send("get", path, { path: names }, lifetime.signal, "text/event-stream"), lifetime.signal);
       if (!answer.body || !answer.headers.get("content-type")?.includes("event-stream")) throw new BalconyError("network", { title: "No events come from there" });
       // Where events could not be held before, only what really comes through counts.
       if (!this.#polling) this.#open();
+      standInAfter(BYTE_LATE);
       const [reader, parser] = [answer.body.getReader(), new EventParser()];
       for (;;) {
         within(SILENCE);
         const { done, value } = await unlessAborted(reader.read(), lifetime.signal);
         if (done) return { held, error: new BalconyError("network", { title: "The server ended the connection" }) };
         held = true;
+        clearTimeout(standIn);
         if (this.#polling) this.#open();
         for (const event of parser.push(value)) this.#hear(event);
       }
@@ -136,6 +147,7 @@ class Watch {
       return { held, error: asError(thrown) };
     } finally {
       clearTimeout(timer);
+      clearTimeout(standIn);
       forget();
       lifetime.abort();
     }
@@ -153,6 +165,7 @@ class Watch {
 
   /** Looks at the plain API, again and again, until events come through or a look fails. */
   async #poll(): Promise<void> {
+    if (this.#polling) return;
     const polling = new AbortController();
     this.#polling = polling;
     const forget = whenAborted(this.#signal, () => polling.abort());
