@@ -2,7 +2,6 @@
 
 type Json<Body> = { content: { "application/json": Body } };
 type Operation<Answer, Extra = Record<never, never>> = { parameters: Record<never, never>; responses: { 200: Json<Answer> } } & Extra;
-type NoContent<Parameters = Record<never, never>> = { parameters: Parameters; responses: { 204: { content?: never } } };
 
 /** What the server is doing, in a few figures. Bytes, and bytes per second. */
 export interface Overview {
@@ -44,25 +43,6 @@ export interface Doctor {
   ok: boolean;
   version: string;
   findings: Finding[];
-}
-
-export interface Film {
-  infoHash: string;
-  fileIndex: number;
-  title: string;
-  magnetLink: string;
-  /** Seconds. */
-  duration?: number | null;
-  /** Seconds. */
-  position: number;
-  updatedAt: string;
-  device?: { id: string; name: string } | null;
-  streamId?: string | null;
-}
-
-export interface Notice {
-  seen: boolean;
-  text: string;
 }
 
 export interface TorrentMagnet {
@@ -112,9 +92,6 @@ export interface Interim {
   "/api/certificate": { get: Operation<Certificate> };
   "/api/doctor": { get: Operation<Doctor> };
   "/api/doctor/report": { get: { parameters: Record<never, never>; responses: { 200: { content: { "text/plain": string } } } } };
-  "/api/history": { get: Operation<{ films: Film[] }>; delete: NoContent };
-  "/api/history/{infoHash}/{fileIndex}": { delete: NoContent<{ path: { infoHash: string; fileIndex: number } }> };
-  "/api/notice": { get: Operation<Notice>; put: Operation<Notice, { requestBody: Json<{ seen: true }> }> };
   "/api/torrents/magnet": {
     post: Operation<TorrentMagnet, { requestBody: { content: { "application/x-bittorrent": string } } }>;
   };

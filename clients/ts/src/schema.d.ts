@@ -90,6 +90,59 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the films that the person who asks has watched, and how far; the owner of the machine sees the owner's own. */
+        get: operations["getHistory"];
+        put?: never;
+        post?: never;
+        /** Forgets all that the person who asks has watched. */
+        delete: operations["deleteHistory"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/history/{infoHash}/{fileIndex}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forgets that the person who asks has watched this film; nothing is to be done where that is not so. */
+        delete: operations["deleteHistoryInfoHashFileIndex"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/notice": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether the person who asks has read the legal notice, and what it says. */
+        get: operations["getNotice"];
+        /** Remembers that the person who asks has read the legal notice. */
+        put: operations["putNotice"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/pair": {
         parameters: {
             query?: never;
@@ -469,6 +522,11 @@ export interface components {
             /** @description The program's version. */
             version: string;
         };
+        /** @description What a person has watched in the last 90 days. */
+        History: {
+            /** @description What was watched last comes first. */
+            films: components["schemas"]["WatchedFilm"][];
+        };
         /** @description Which torrent. */
         InspectRequest: {
             /** @description A magnet link or a bare info hash. */
@@ -507,6 +565,18 @@ export interface components {
          * @enum {string}
          */
         Kind: "text" | "number" | "size" | "time" | "switch" | "list" | "folder" | "file";
+        /** @description The legal notice. */
+        Notice: {
+            /** @description Whether the person who asks has read it. */
+            seen: boolean;
+            /** @description In English, for people. */
+            text: string;
+        };
+        /** @description What is to change of it. */
+        NoticeSeen: {
+            /** @description Whether the person who asks has read it. */
+            seen: boolean;
+        };
         /** @description An offer that was opened. Its code and its url are shown this once. */
         OfferView: {
             /** @description Eight letters to type. */
@@ -921,6 +991,39 @@ export interface components {
              */
             width: number;
         };
+        /** @description A film that was watched. */
+        WatchedFilm: {
+            device?: components["schemas"]["WatchingDevice"] | null;
+            /**
+             * Format: double
+             * @description Seconds.
+             */
+            duration?: number | null;
+            /** @description Which file of the torrent it is. */
+            fileIndex: number;
+            /** @description 40 hex digits in lower case. */
+            infoHash: string;
+            /** @description By which it is started again. */
+            magnetLink: string;
+            /**
+             * Format: double
+             * @description How far it was watched, in seconds. A new stream begins here, or at the beginning after the end of the film.
+             */
+            position: number;
+            /** @description A stream of this person that plays it, the youngest. */
+            streamId?: string | null;
+            /** @description Name of that file. */
+            title: string;
+            /** @description RFC 3339. */
+            updatedAt: string;
+        };
+        /** @description A device, by id and name. */
+        WatchingDevice: {
+            /** @description Its id. */
+            id: string;
+            /** @description For people. */
+            name: string;
+        };
     };
     responses: {
         /** @description The request cannot be understood: a broken query, or a body that is no JSON */
@@ -1215,6 +1318,173 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             413: components["responses"]["TooLarge"];
             421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    getHistory: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["History"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    deleteHistory: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is forgotten */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            /** @description The disk is full */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    deleteHistoryInfoHashFileIndex: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description 40 hex digits */
+                infoHash: string;
+                fileIndex: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is forgotten */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description The disk is full */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    getNotice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Notice"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    putNotice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NoticeSeen"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Notice"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description The disk is full */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
         };

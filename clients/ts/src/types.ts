@@ -28,6 +28,9 @@ export type InspectedFile = Schemas["InspectedFile"];
 export type Sample = Schemas["SampleView"];
 export type AudioTrack = Schemas["AudioView"];
 export type VideoTrack = Schemas["VideoView"];
+/** What this person has watched. */
+export type Film = Schemas["WatchedFilm"];
+export type Notice = Schemas["Notice"];
 export type Stopped = Schemas["Stopped"];
 
 /** What happened to a device; only the owner is told. */

@@ -6,10 +6,10 @@ import { join } from "node:path";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { type DeviceEvent, readOffer, type Stream, StreamingService } from "../src/index.js";
-import { hasServer, plays, type Real, startIn, until } from "./real.js";
+import { type DeviceEvent, readOffer, type Stream, StreamingService } from "../../src/index.js";
+import { plays, type Real, startIn, until } from "./real.js";
 
-describe.skipIf(!hasServer)("a real server", () => {
+describe("a real server", () => {
   let folder: string;
   let server: Real;
   let magnet: string;

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
-import { seeded } from "./fakes.js";
+import { seeded } from "../fakes.js";
 
 export type Fault = "drop" | "gateway" | "half" | "silence" | "late";
 const FAULTS: readonly Fault[] = ["drop", "gateway", "half", "silence", "late"];
