@@ -89,11 +89,9 @@ class Watch {
         if (error.status === 401) return this.#finish(error);
         if (held && Date.now() - begun >= GOOD) failures = 0;
         const retryIn = Math.max(backoff(failures, BACK.base, BACK.cap, this.#wire.random), (error.retryAfter ?? 0) * 1000);
-        if (!this.#polling) {
-          this.#tell("lost", { retryIn, error });
-          // A line that is cut again and again leaves gaps, too.
-          if (!held || failures > 1) void this.#poll();
-        }
+        if (this.#state !== "polling") this.#tell("lost", { retryIn, error });
+        // A line that is cut again and again leaves gaps, too.
+        if (!held || failures > 1) void this.#poll();
         await this.#nap(retryIn);
       }
     } finally {
@@ -131,7 +129,7 @@ class Watch {
       const answer = await unlessAborted(this.#wire.send("get", path, { path: names }, lifetime.signal, "text/event-stream"), lifetime.signal);
       if (!answer.body || !answer.headers.get("content-type")?.includes("event-stream")) throw new BalconyError("network", { title: "No events come from there" });
       // Where events could not be held before, only what really comes through counts.
-      if (!this.#polling) this.#open();
+      if (this.#state !== "polling") this.#open();
       standInAfter(BYTE_LATE);
       const [reader, parser] = [answer.body.getReader(), new EventParser()];
       for (;;) {
@@ -163,31 +161,32 @@ class Watch {
     this.#opened = true;
   }
 
-  /** Looks at the plain API, again and again, until events come through or a look fails. */
+  /** Looks at the plain API, again and again, until events come through. */
   async #poll(): Promise<void> {
     if (this.#polling) return;
     const polling = new AbortController();
     this.#polling = polling;
     const forget = whenAborted(this.#signal, () => polling.abort());
-    try {
-      for (;;) {
+    for (let failures = 0; !polling.signal.aborted; ) {
+      let wait = POLL * (0.75 + this.#wire.random() / 2);
+      try {
         await this.#look(true, polling.signal);
-        if (polling.signal.aborted) return;
+        if (polling.signal.aborted) break;
         this.#tell("polling");
-        await sleep(POLL * (0.75 + this.#wire.random() / 2), polling.signal);
+        // The server is back: so may the events be.
+        if (failures) this.#wake();
+        failures = 0;
+      } catch (thrown) {
+        const error = asError(thrown);
+        if (polling.signal.aborted) break;
+        if (!isBearable(error)) this.#finish(error);
+        wait = Math.max(500, backoff(failures++, BACK.base, BACK.cap, this.#wire.random), (error.retryAfter ?? 0) * 1000);
+        // One failure is no loss; what is told of it comes from whoever holds the events.
+        if (failures > 1 && this.#state === "polling") this.#tell("lost", { retryIn: wait, error });
       }
-    } catch (thrown) {
-      const error = asError(thrown);
-      if (polling.signal.aborted) return;
-      this.#polling = undefined;
-      if (isBearable(error)) {
-        if (this.#state === "polling") this.#tell("lost", { error });
-      } else {
-        this.#finish(error);
-      }
-    } finally {
-      forget();
+      await sleep(wait, polling.signal).catch(() => {});
     }
+    forget();
   }
 
   /** How everything stands. With `all` that is told; without it only what went, and what happened to devices. */

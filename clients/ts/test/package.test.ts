@@ -39,7 +39,8 @@ describe("the package", () => {
       configFile: false,
       logLevel: "error",
       root: home,
-      build: { write: false, minify: true, target: "es2022", lib: { entry: join(home, "src/index.ts"), formats: ["es"], fileName: "client" } },
+      build: { write: false, target: "es2022", rolldownOptions: { output: { minify: true } }, lib: { entry: join(home, "src/index.ts"), formats: ["es"], fileName: "client" } },
+      // As an application that uses all of it would bundle it.
     })) as Rolldown.RolldownOutput[];
     const chunks = output.flatMap((one) => one.output);
     expect(chunks).toHaveLength(1);

@@ -291,6 +291,17 @@ describe("where events cannot be held", () => {
     expect(told.at(-1)).toEqual(["polling"]);
   });
 
+  it("a look that fails is not the end of looking", async () => {
+    let progress = 0;
+    const { balcony } = server({ "/api/events": never, "/api/streams": (_, count) => (count % 2 ? streams({ progress: progress++ }) : nobody()) });
+    const told = listen(balcony);
+    await pass(10_000);
+    told.length = 0;
+    await pass(100_000);
+    expect(told.length, "a look in 2 s, one in two of them fails, and is repeated within 1 s").toBeGreaterThan(28);
+    expect(told.every(([what]) => what === "stream")).toBe(true);
+  });
+
   it("the owner's overview and devices are looked at, too", async () => {
     let devices = [device("a"), device("b", { lastSeenAt: "1" })];
     let used = 1;
