@@ -2,9 +2,8 @@
 // plain API for as long as the events cannot be held.
 
 import { asError, BalconyError, isBearable, report } from "./error.js";
-import type { Overview } from "./interim.js";
 import { EventParser, type ServerEvent } from "./sse.js";
-import type { Device, DeviceEvent, Stream } from "./types.js";
+import type { Device, DeviceEvent, Overview, Stream } from "./types.js";
 import { type Abortable, aborted, backoff, sleep, unlessAborted, whenAborted } from "./waiting.js";
 import type { Wire } from "./wire.js";
 
