@@ -13,7 +13,7 @@ const at = (ms: number) => new Date(NOW + ms).toISOString();
 
 function stream(change: Partial<Stream>): Stream {
   return {
-    streamId: "s", status: "ready", phase: "playable", progress: 100, message: "", messageKey: "playable", messageParams: {}, infoHash: "", quality: "auto", eventsUrl: "", position: 0,
+    streamId: "s", status: "ready", phase: "playable", progress: 100, message: "", messageKey: "playable", messageParams: {}, infoHash: "", quality: "auto", eventsUrl: "", position: 0, watching: [],
     createdAt: at(-3_600_000), expiresAt: at(3_600_000), ...change,
   };
 }

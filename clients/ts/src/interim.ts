@@ -1,36 +1,7 @@
 // Shapes of routes that the API document does not describe yet. Each goes when the document has it.
 
 type Json<Body> = { content: { "application/json": Body } };
-type Operation<Answer, Extra = Record<never, never>> = { parameters: Record<never, never>; responses: { 200: Json<Answer> } } & Extra;
-type NoContent<Parameters = Record<never, never>> = { parameters: Parameters; responses: { 204: { content?: never } } };
-
-/** What the server is doing, in a few figures. Bytes, and bytes per second. */
-export interface Overview {
-  state: "idle" | "active" | "trouble";
-  paused: boolean;
-  /** Streams that are not over. */
-  streams: number;
-  /** Devices that asked for media within the last minute. */
-  watching: number;
-  /** Streams that are neither ready nor queued. */
-  preparing: number;
-  downloadSpeed: number;
-  uploadSpeed: number;
-  usedBytes: number;
-  budgetBytes: number;
-  freeBytes: number;
-  trouble?: { code: string; message: string; messageKey: string } | null;
-}
-
-export interface Certificate {
-  kind: "own" | "files";
-  fingerprint: string;
-  fingerprintForPeople: string;
-  authority?: string | null;
-  names: string[];
-  notBefore: string;
-  notAfter: string;
-}
+type Operation<Answer> = { parameters: Record<never, never>; responses: { 200: Json<Answer> } };
 
 export interface Finding {
   check: string;
@@ -44,32 +15,6 @@ export interface Doctor {
   ok: boolean;
   version: string;
   findings: Finding[];
-}
-
-export interface Film {
-  infoHash: string;
-  fileIndex: number;
-  title: string;
-  magnetLink: string;
-  /** Seconds. */
-  duration?: number | null;
-  /** Seconds. */
-  position: number;
-  updatedAt: string;
-  device?: { id: string; name: string } | null;
-  streamId?: string | null;
-}
-
-export interface Notice {
-  seen: boolean;
-  text: string;
-}
-
-export interface TorrentMagnet {
-  magnetLink: string;
-  infoHash: string;
-  name?: string | null;
-  totalBytes: number;
 }
 
 export interface SubtitleTrack {
@@ -91,15 +36,8 @@ export interface Subtitles {
   tracks: SubtitleTrack[];
 }
 
-/** What a stream's object gains. */
+/** What a stream's object will say, too. */
 export interface StreamExtras {
-  device?: { id: string; name: string } | null;
-  /** Only the owner is told. */
-  person?: { id: string; name: string } | null;
-  /** Devices that asked for media within the last minute. */
-  watching?: { id: string; name: string }[] | null;
-  /** Seconds of the film that are here. */
-  fetched?: [number, number][] | null;
   subtitles?: Omit<SubtitleTrack, "url">[] | null;
   dashUrl?: string | null;
 }
@@ -107,16 +45,7 @@ export interface StreamExtras {
 type ByStream = { parameters: { path: { streamId: string } } };
 
 export interface Interim {
-  "/api/overview": { get: Operation<Overview> };
-  "/api/pause": { put: Operation<Overview, { requestBody: Json<{ paused: boolean }> }> };
-  "/api/certificate": { get: Operation<Certificate> };
   "/api/doctor": { get: Operation<Doctor> };
   "/api/doctor/report": { get: { parameters: Record<never, never>; responses: { 200: { content: { "text/plain": string } } } } };
-  "/api/history": { get: Operation<{ films: Film[] }>; delete: NoContent };
-  "/api/history/{infoHash}/{fileIndex}": { delete: NoContent<{ path: { infoHash: string; fileIndex: number } }> };
-  "/api/notice": { get: Operation<Notice>; put: Operation<Notice, { requestBody: Json<{ seen: true }> }> };
-  "/api/torrents/magnet": {
-    post: Operation<TorrentMagnet, { requestBody: { content: { "application/x-bittorrent": string } } }>;
-  };
   "/api/stream/{streamId}/subtitles": { get: ByStream & { responses: { 200: Json<Subtitles> } } };
 }

@@ -9,7 +9,7 @@ import type { Wire } from "./wire.js";
 const FIRST = 500;
 const SLOWEST = 3_000;
 const GROWTH = 1.5;
-const TROUBLE = { base: 500, cap: 30_000 };
+const TROUBLE = { base: 500, cap: 10_000 };
 
 export interface PollingOptions extends Abortable {
   /** Milliseconds between two looks while things move; 500 without it. */

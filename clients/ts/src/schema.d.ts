@@ -4,6 +4,23 @@
  */
 
 export interface paths {
+    "/api/certificate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tells what phones meet when they come in by TLS. Only for the owner. */
+        get: operations["getCertificate"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/devices": {
         parameters: {
             query?: never;
@@ -90,6 +107,76 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the films that the person who asks has watched, and how far; the owner of the machine sees the owner's own. */
+        get: operations["getHistory"];
+        put?: never;
+        post?: never;
+        /** Forgets all that the person who asks has watched. */
+        delete: operations["deleteHistory"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/history/{infoHash}/{fileIndex}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forgets that the person who asks has watched this film; nothing is to be done where that is not so. */
+        delete: operations["deleteHistoryInfoHashFileIndex"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/notice": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether the person who asks has read the legal notice, and what it says. */
+        get: operations["getNotice"];
+        /** Remembers that the person who asks has read the legal notice. */
+        put: operations["putNotice"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/overview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tells how everything stands. Only for the owner. */
+        get: operations["getOverview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/pair": {
         parameters: {
             query?: never;
@@ -140,6 +227,26 @@ export interface paths {
         post?: never;
         /** Takes an offer back. One that is over stays what it is. */
         delete: operations["deletePairingsOfferId"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Pauses everything, or lets it go on: paused, no torrent fetches or gives anything, and what is here still plays. Kept over a restart.
+         *     Only for the owner.
+         */
+        put: operations["putPause"];
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -336,6 +443,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/torrents/magnet": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes a magnet of a torrent file, and keeps what is in the file for a start that follows within ten minutes. */
+        post: operations["postTorrentsMagnet"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -391,6 +515,42 @@ export interface components {
             language: string;
             /** @description For people. */
             title: string;
+        };
+        /** @description The magnet of a torrent file. */
+        Bringing: {
+            /** @description Lower-case hex. */
+            infoHash: string;
+            /** @description To be given to a start, which then asks nobody what is in it. */
+            magnetLink: string;
+            /** @description Its name. */
+            name?: string | null;
+            /**
+             * Format: int64
+             * @description Bytes of all files.
+             */
+            totalBytes: number;
+        };
+        /**
+         * @description Where a certificate comes from.
+         * @enum {string}
+         */
+        CertificateKind: "own" | "files";
+        /** @description The certificate of now. */
+        CertificateView: {
+            /** @description What the authority is called in a phone's settings, where it is this server's own. */
+            authority?: string | null;
+            /** @description First 16 bytes of SHA-256 of the public key of who vouches for it, base64url: as in QR codes. */
+            fingerprint: string;
+            /** @description The same to be compared by eye: eight groups of four hex digits. */
+            fingerprintForPeople: string;
+            /** @description Who vouches for it. */
+            kind: components["schemas"]["CertificateKind"];
+            /** @description Names and addresses that it is good for. */
+            names: string[];
+            /** @description RFC 3339. */
+            notAfter: string;
+            /** @description RFC 3339. */
+            notBefore: string;
         };
         /** @description A device as the API shows it. */
         Device: {
@@ -469,6 +629,11 @@ export interface components {
             /** @description The program's version. */
             version: string;
         };
+        /** @description What a person has watched in the last 90 days. */
+        History: {
+            /** @description What was watched last comes first. */
+            films: components["schemas"]["WatchedFilm"][];
+        };
         /** @description Which torrent. */
         InspectRequest: {
             /** @description A magnet link or a bare info hash. */
@@ -507,6 +672,30 @@ export interface components {
          * @enum {string}
          */
         Kind: "text" | "number" | "size" | "time" | "switch" | "list" | "folder" | "file";
+        /**
+         * @description How everything stands, in one word.
+         * @enum {string}
+         */
+        Mood: "idle" | "active" | "trouble";
+        /** @description A device or a person. */
+        Named: {
+            /** @description Its id. */
+            id: string;
+            /** @description For people. */
+            name: string;
+        };
+        /** @description The legal notice. */
+        Notice: {
+            /** @description Whether the person who asks has read it. */
+            seen: boolean;
+            /** @description In English, for people. */
+            text: string;
+        };
+        /** @description What is to change of it. */
+        NoticeSeen: {
+            /** @description Whether the person who asks has read it. */
+            seen: boolean;
+        };
         /** @description An offer that was opened. Its code and its url are shown this once. */
         OfferView: {
             /** @description Eight letters to type. */
@@ -533,6 +722,45 @@ export interface components {
              */
             person?: string | null;
         };
+        /** @description How everything stands. */
+        Overview: {
+            /**
+             * Format: int64
+             * @description Bytes that they may take.
+             */
+            budgetBytes: number;
+            /**
+             * Format: int64
+             * @description Bytes per second.
+             */
+            downloadSpeed: number;
+            /**
+             * Format: int64
+             * @description Bytes that are free on their disk.
+             */
+            freeBytes?: number | null;
+            /** @description Whether everything is paused. */
+            paused: boolean;
+            /** @description Streams that are on their way to be ready, and do not wait for their turn. */
+            preparing: number;
+            /** @description In one word. */
+            state: components["schemas"]["Mood"];
+            /** @description Streams that are not over. */
+            streams: number;
+            trouble?: components["schemas"]["Trouble"] | null;
+            /**
+             * Format: int64
+             * @description Bytes per second.
+             */
+            uploadSpeed: number;
+            /**
+             * Format: int64
+             * @description Bytes that films and segments take.
+             */
+            usedBytes: number;
+            /** @description Devices that asked for something to see within the last minute. */
+            watching: number;
+        };
         /** @description A device that wants to come in. */
         PairRequest: {
             /** @description The short code as somebody typed it: in any case, with blanks and hyphens. */
@@ -558,6 +786,11 @@ export interface components {
             server: components["schemas"]["ServerView"];
             /** @description For `Authorization: Bearer`. */
             token: string;
+        };
+        /** @description Whether everything shall be paused. */
+        PauseRequest: {
+            /** @description Whether nothing shall be fetched and given from now on. */
+            paused: boolean;
         };
         /** @description A person as the API shows one. */
         Person: {
@@ -808,6 +1041,7 @@ export interface components {
             audio?: components["schemas"]["AudioView"][] | null;
             /** @description RFC 3339. */
             createdAt: string;
+            device?: components["schemas"]["Named"] | null;
             /** @description The original bytes. */
             directUrl?: string | null;
             /**
@@ -840,6 +1074,8 @@ export interface components {
             eventsUrl: string;
             /** @description RFC 3339. */
             expiresAt: string;
+            /** @description Spans `[from, to]` of the film that are here, in seconds: ascending, at most 64. Once its index is known. */
+            fetched?: number[][] | null;
             /** @description The chosen file. */
             fileIndex?: number | null;
             /** @description Lower-case hex. */
@@ -854,6 +1090,7 @@ export interface components {
             mode?: string | null;
             /** @description Peers that are connected. */
             peers?: number | null;
+            person?: components["schemas"]["Named"] | null;
             /** @description Where it stands more exactly. */
             phase: components["schemas"]["Phase"];
             /**
@@ -889,10 +1126,26 @@ export interface components {
              */
             uploadSpeed?: number | null;
             video?: components["schemas"]["VideoView"] | null;
+            /** @description The devices that asked for something to see within the last minute. Only the owner of the server is told of other people's. */
+            watching: components["schemas"]["Named"][];
             /** @description The sentence why. */
             why?: string | null;
             /** @description Stable name of the reason. */
             whyKey?: string | null;
+        };
+        /**
+         * Format: binary
+         * @description A metainfo file (BEP 3) of at most 8 MiB.
+         */
+        TorrentFile: string;
+        /** @description What somebody has to look after. */
+        Trouble: {
+            /** @description Stable name: `no_space` or `no_ffmpeg`. */
+            code: string;
+            /** @description What is wrong and what to do. */
+            message: string;
+            /** @description Stable name of the message. */
+            messageKey: string;
         };
         /** @description The film's picture. */
         VideoView: {
@@ -920,6 +1173,39 @@ export interface components {
              * @description Pixels.
              */
             width: number;
+        };
+        /** @description A film that was watched. */
+        WatchedFilm: {
+            device?: components["schemas"]["WatchingDevice"] | null;
+            /**
+             * Format: double
+             * @description Seconds.
+             */
+            duration?: number | null;
+            /** @description Which file of the torrent it is. */
+            fileIndex: number;
+            /** @description 40 hex digits in lower case. */
+            infoHash: string;
+            /** @description By which it is started again. */
+            magnetLink: string;
+            /**
+             * Format: double
+             * @description How far it was watched, in seconds. A new stream begins here, or at the beginning after the end of the film.
+             */
+            position: number;
+            /** @description A stream of this person that plays it, the youngest. */
+            streamId?: string | null;
+            /** @description Name of that file. */
+            title: string;
+            /** @description RFC 3339. */
+            updatedAt: string;
+        };
+        /** @description A device, by id and name. */
+        WatchingDevice: {
+            /** @description Its id. */
+            id: string;
+            /** @description For people. */
+            name: string;
         };
     };
     responses: {
@@ -1034,6 +1320,32 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    getCertificate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CertificateView"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
     getDevices: {
         parameters: {
             query?: never;
@@ -1177,7 +1489,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description As for one stream, for all of this person's. To the owner also `device`: `{"change":"paired|changed|revoked","device"|"deviceId"}` */
+            /** @description As for one stream, for all of this person's. To the owner also `device`: `{"change":"paired|changed|revoked","device"|"deviceId"}`, and `overview` with the object of `/api/overview`, at once and when it changes */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1213,6 +1525,199 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    getHistory: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["History"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    deleteHistory: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is forgotten */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            /** @description The disk is full */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    deleteHistoryInfoHashFileIndex: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description 40 hex digits */
+                infoHash: string;
+                fileIndex: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is forgotten */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description The disk is full */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    getNotice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Notice"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    putNotice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NoticeSeen"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Notice"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description The disk is full */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    getOverview: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Overview"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
             413: components["responses"]["TooLarge"];
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
@@ -1361,6 +1866,48 @@ export interface operations {
             404: components["responses"]["NotFound"];
             413: components["responses"]["TooLarge"];
             421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    putPause: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PauseRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Overview"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description The disk is full: it counts until the next start */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
         };
@@ -1769,6 +2316,72 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             421: components["responses"]["WrongHost"];
             422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    postTorrentsMagnet: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/x-bittorrent": components["schemas"]["TorrentFile"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Bringing"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description The disk is full */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The file is larger than 8 MiB, or the address or the headers are too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not of type application/x-bittorrent */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            /** @description It is no torrent file, or one that is not safe */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
         };

@@ -10,8 +10,6 @@ import { type Abortable, whenAborted, within } from "./waiting.js";
 import { type Stoppable, type Watcher, watch } from "./watch.js";
 import { type ServiceOptions, Wire } from "./wire.js";
 
-/** Milliseconds: a start may wait for the server's disk, a stop for what it releases. */
-const SLOW = 30_000;
 /** Milliseconds for which `waitForReady` bears a server that does not answer. */
 const PATIENCE = 120_000;
 const EAGER = { interval: 300, maxInterval: 1_000 };
@@ -51,7 +49,7 @@ export class StreamingService {
     const { quality, fileIndex, method, capabilities, burn } = options;
     const body = { magnetLink, quality, fileIndex, method, capabilities, burn } as components["schemas"]["StartRequest"];
     // The same start again gives the same stream: it may be repeated.
-    return (await this.#wire.call("post", "/api/stream/start", { attemptTimeout: SLOW, retry: true, ...call, body })) as Stream;
+    return (await this.#wire.call("post", "/api/stream/start", { retry: true, ...call, body })) as Stream;
   }
 
   async getStreamStatus(streamId: string, call: CallOptions = {}): Promise<Stream> {
@@ -59,7 +57,7 @@ export class StreamingService {
   }
 
   async stopStream(streamId: string, call: CallOptions = {}): Promise<Stopped> {
-    const stopped = await this.#wire.call("delete", "/api/stream/{streamId}", { attemptTimeout: SLOW, ...call, path: { streamId } });
+    const stopped = await this.#wire.call("delete", "/api/stream/{streamId}", { ...call, path: { streamId } });
     return stopped ?? { streamId, status: "stopped", message: "" };
   }
 

@@ -1,13 +1,16 @@
 // The nouns of the API under short names.
 
+import type { Answer } from "./api.js";
 import type { StreamExtras } from "./interim.js";
 import type { components } from "./schema.js";
 
 type Schemas = components["schemas"];
 
 /** What start, status and events answer. Fields that are not there are not known yet. */
-export type Stream = Omit<Schemas["StreamView"], "messageParams" | keyof StreamExtras> &
+export type Stream = Omit<Schemas["StreamView"], "messageParams" | "fetched" | keyof StreamExtras> &
   StreamExtras & {
+    /** Spans of the film that are here, from and to, in seconds. */
+    fetched?: [from: number, to: number][] | null;
     /** What stands in the message. */
     messageParams: Record<string, string | number>;
   };
@@ -28,6 +31,14 @@ export type InspectedFile = Schemas["InspectedFile"];
 export type Sample = Schemas["SampleView"];
 export type AudioTrack = Schemas["AudioView"];
 export type VideoTrack = Schemas["VideoView"];
+/** What the server is doing, in a few figures. */
+export type Overview = Schemas["Overview"];
+export type Certificate = Schemas["CertificateView"];
+/** The magnet link of a torrent file. */
+export type TorrentMagnet = Answer<"post", "/api/torrents/magnet">;
+/** What this person has watched. */
+export type Film = Schemas["WatchedFilm"];
+export type Notice = Schemas["Notice"];
 export type Stopped = Schemas["Stopped"];
 
 /** What happened to a device; only the owner is told. */

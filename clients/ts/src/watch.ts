@@ -2,15 +2,17 @@
 // plain API for as long as the events cannot be held.
 
 import { asError, BalconyError, isBearable, report } from "./error.js";
-import type { Overview } from "./interim.js";
 import { EventParser, type ServerEvent } from "./sse.js";
-import type { Device, DeviceEvent, Stream } from "./types.js";
+import type { Device, DeviceEvent, Overview, Stream } from "./types.js";
 import { type Abortable, aborted, backoff, sleep, unlessAborted, whenAborted } from "./waiting.js";
 import type { Wire } from "./wire.js";
 
 /** Milliseconds. The server says something every 15 s. */
 const SILENCE = 40_000;
 const HEAD_WITHIN = 15_000;
+/** Without a head for so long, or without a byte after it, looks stand in already. */
+const HEAD_LATE = 3_000;
+const BYTE_LATE = 20_000;
 /** A connection that lasted so long was a good one. */
 const GOOD = 10_000;
 const POLL = 2_000;
@@ -86,11 +88,9 @@ class Watch {
         if (error.status === 401) return this.#finish(error);
         if (held && Date.now() - begun >= GOOD) failures = 0;
         const retryIn = Math.max(backoff(failures, BACK.base, BACK.cap, this.#wire.random), (error.retryAfter ?? 0) * 1000);
-        if (!this.#polling) {
-          this.#tell("lost", { retryIn, error });
-          // A line that is cut again and again leaves gaps, too.
-          if (!held || failures > 1) void this.#poll();
-        }
+        if (this.#state !== "polling") this.#tell("lost", { retryIn, error });
+        // A line that is cut again and again leaves gaps, too.
+        if (!held || failures > 1) void this.#poll();
         await this.#nap(retryIn);
       }
     } finally {
@@ -111,24 +111,32 @@ class Watch {
       timer = setTimeout(silent, ms);
       lastHeard = Date.now();
     };
+    let standIn: ReturnType<typeof setTimeout> | undefined;
+    const standInAfter = (ms: number): void => {
+      clearTimeout(standIn);
+      standIn = setTimeout(() => void this.#poll(), ms);
+    };
     // Timers stand still while a phone sleeps.
     this.#wake = () => {
       if (Date.now() - lastHeard > SILENCE) silent();
     };
     try {
       within(HEAD_WITHIN);
+      standInAfter(HEAD_LATE);
       const { streamId } = this.#watcher;
       const [path, names] = streamId ? ["/api/stream/{streamId}/events", { streamId }] : ["/api/events", {}];
       const answer = await unlessAborted(this.#wire.send("get", path, { path: names }, lifetime.signal, "text/event-stream"), lifetime.signal);
       if (!answer.body || !answer.headers.get("content-type")?.includes("event-stream")) throw new BalconyError("network", { title: "No events come from there" });
       // Where events could not be held before, only what really comes through counts.
-      if (!this.#polling) this.#open();
+      if (this.#state !== "polling") this.#open();
+      standInAfter(BYTE_LATE);
       const [reader, parser] = [answer.body.getReader(), new EventParser()];
       for (;;) {
         within(SILENCE);
         const { done, value } = await unlessAborted(reader.read(), lifetime.signal);
         if (done) return { held, error: new BalconyError("network", { title: "The server ended the connection" }) };
         held = true;
+        clearTimeout(standIn);
         if (this.#polling) this.#open();
         for (const event of parser.push(value)) this.#hear(event);
       }
@@ -136,6 +144,7 @@ class Watch {
       return { held, error: asError(thrown) };
     } finally {
       clearTimeout(timer);
+      clearTimeout(standIn);
       forget();
       lifetime.abort();
     }
@@ -151,30 +160,32 @@ class Watch {
     this.#opened = true;
   }
 
-  /** Looks at the plain API, again and again, until events come through or a look fails. */
+  /** Looks at the plain API, again and again, until events come through. */
   async #poll(): Promise<void> {
+    if (this.#polling) return;
     const polling = new AbortController();
     this.#polling = polling;
     const forget = whenAborted(this.#signal, () => polling.abort());
-    try {
-      for (;;) {
+    for (let failures = 0; !polling.signal.aborted; ) {
+      let wait = POLL * (0.75 + this.#wire.random() / 2);
+      try {
         await this.#look(true, polling.signal);
-        if (polling.signal.aborted) return;
+        if (polling.signal.aborted) break;
         this.#tell("polling");
-        await sleep(POLL * (0.75 + this.#wire.random() / 2), polling.signal);
+        // The server is back: so may the events be.
+        if (failures) this.#wake();
+        failures = 0;
+      } catch (thrown) {
+        const error = asError(thrown);
+        if (polling.signal.aborted) break;
+        if (!isBearable(error)) this.#finish(error);
+        wait = Math.max(500, backoff(failures++, BACK.base, BACK.cap, this.#wire.random), (error.retryAfter ?? 0) * 1000);
+        // One failure is no loss; what is told of it comes from whoever holds the events.
+        if (failures > 1 && this.#state === "polling") this.#tell("lost", { retryIn: wait, error });
       }
-    } catch (thrown) {
-      const error = asError(thrown);
-      if (polling.signal.aborted) return;
-      this.#polling = undefined;
-      if (isBearable(error)) {
-        if (this.#state === "polling") this.#tell("lost", { error });
-      } else {
-        this.#finish(error);
-      }
-    } finally {
-      forget();
+      await sleep(wait, polling.signal).catch(() => {});
     }
+    forget();
   }
 
   /** How everything stands. With `all` that is told; without it only what went, and what happened to devices. */

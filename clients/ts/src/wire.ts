@@ -140,26 +140,23 @@ async function read(answer: Response): Promise<unknown> {
   } catch (cause) {
     throw new BalconyError("network", { title: "The answer broke off", cause });
   }
-  throw new BalconyError("network", { title: "Something else answers there", detail: "A web page came back where a Balcony server should answer: a proxy, a hotspot's sign-in, or a wrong address." });
+  throw new BalconyError("network", { title: "Something else answers there", detail: "A web page came back: of a proxy, of a hotspot's sign-in, or of a wrong address." });
 }
 
 function cleanBase(text: string): string {
   if (text === "") return "";
-  let url: URL;
   try {
-    url = new URL(text.trim());
-  } catch (cause) {
-    throw new BalconyError("invalid", { title: "That is no server address", detail: "It looks like https://192.168.1.20:3443.", cause });
+    const url = new URL(text.trim());
+    if (/^https?:$/.test(url.protocol) && !url.username && !url.password) return url.origin + url.pathname.replace(/\/+$/, "");
+  } catch {
+    // As good as any other that is none.
   }
-  if (!/^https?:$/.test(url.protocol) || url.username || url.password) {
-    throw new BalconyError("invalid", { title: "That is no server address", detail: "It begins with https:// or http://, and holds no name or password." });
-  }
-  return url.origin + url.pathname.replace(/\/+$/, "");
+  throw new BalconyError("invalid", { title: "That is no server address", detail: "It looks like https://192.168.1.20:3443." });
 }
 
 function cleanToken(token: string | null): string | undefined {
   const text = token?.trim();
-  if (text && !/^[\x21-\x7e]+$/.test(text)) throw new BalconyError("invalid", { title: "That is no token", detail: "It has only letters, digits and signs, and no blanks." });
+  if (text && !/^[\x21-\x7e]+$/.test(text)) throw new BalconyError("invalid", { title: "That is no token", detail: "It has letters, digits and signs, and no blanks." });
   return text || undefined;
 }
 
@@ -168,5 +165,5 @@ function refuseMixedContent(base: string): void {
   if (globalThis.location?.protocol !== "https:" || !base.startsWith("http:")) return;
   const { hostname, host } = new URL(base);
   if (/^(localhost|127(\.\d+){3}|\[::1\])$|\.localhost$/.test(hostname)) return;
-  throw new BalconyError("mixed_content", { detail: `This page came over https, and may not ask http://${host}. Use the server's https address, which has port 3443 unless it was changed.` });
+  throw new BalconyError("mixed_content", { detail: `This page came over https, and may not ask http://${host}. Use the server's https address (port 3443, unless it was changed).` });
 }

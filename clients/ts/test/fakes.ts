@@ -68,6 +68,7 @@ export function stream(change: Partial<Stream> = {}): Stream {
     quality: "auto",
     eventsUrl: "http://server/m/t/events",
     position: 0,
+    watching: [],
     createdAt: "2026-01-01T00:00:00Z",
     expiresAt: "2026-01-02T00:00:00Z",
     ...change,

@@ -241,6 +241,18 @@ describe("where events cannot be held", () => {
     expect(times("/api/events"), "events are tried again").toBeGreaterThan(2);
   });
 
+  it.each<[string, Route, number]>([
+    ["no head", never, 3_000],
+    ["a head and no byte", () => eventStream().answer, 20_000],
+  ])("%s: polling stands in before it is given up", async (_, events, after) => {
+    const { balcony } = server({ "/api/events": events, "/api/streams": () => streams({}) });
+    const told = listen(balcony);
+    await pass(after - 1);
+    expect(told).toEqual(after > 3_000 ? [["open"]] : []);
+    await pass(1);
+    expect(told.slice(-2)).toEqual([["stream", "s1", 0], ["polling"]]);
+  });
+
   it("a line that is cut again and again does not leave gaps", async () => {
     let progress = 0;
     const { balcony } = server({
@@ -277,6 +289,17 @@ describe("where events cannot be held", () => {
     away = false;
     await pass(35_000);
     expect(told.at(-1)).toEqual(["polling"]);
+  });
+
+  it("a look that fails is not the end of looking", async () => {
+    let progress = 0;
+    const { balcony } = server({ "/api/events": never, "/api/streams": (_, count) => (count % 2 ? streams({ progress: progress++ }) : nobody()) });
+    const told = listen(balcony);
+    await pass(10_000);
+    told.length = 0;
+    await pass(100_000);
+    expect(told.length, "a look in 2 s, one in two of them fails, and is repeated within 1 s").toBeGreaterThan(25);
+    expect(told.every(([what]) => what === "stream")).toBe(true);
   });
 
   it("the owner's overview and devices are looked at, too", async () => {
