@@ -7,7 +7,7 @@
 import { mkdtemp } from "node:fs/promises";
 import { join } from "node:path";
 
-import { eventually, open } from "../tests/desktop/stage.js";
+import { eventually, late, open } from "../tests/desktop/stage.js";
 
 const [times, floor, pictures, program] = process.argv.slice(2);
 const PANEL = ["-window", "root", "-crop", "64x32+0+0", "txt:-"];
@@ -31,7 +31,9 @@ async function seen(name, args, options) {
     };
     watch.child.stdout.on("data", look);
   });
-  await Promise.race([told, started.exit.then((exit) => { throw new Error(`${name} ended with ${exit}: ${started.stderr}`); })]);
+  const failed = started.exit.then((exit) => { throw new Error(`${name} ended with ${exit}: ${started.stderr}`); });
+  failed.catch(() => {}); // it ends in any case, later
+  await Promise.race([told, failed, late(`no tray item of ${name}`)]);
   await eventually("the tray item", async () => (await panel()) !== empty);
   const took = performance.now() - began;
   await eventually("the tray's menu", async () => (await (await stage.tray()).menu()).length);
