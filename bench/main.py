@@ -5,6 +5,7 @@ with what it is the floor of, so that a busy machine hurts both.
 """
 import argparse
 import concurrent.futures
+import functools
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ import tempfile
 import time
 
 import films
+import starts
 import trust
 from parts import Line, Nginx, Peak, Seeder, Server, connect, fetch, lay_out, timescale, until
 
@@ -33,8 +35,13 @@ class Bench:
     def __init__(self, asked):
         self.asked = asked
         self.rows = []
-        self.films = films.make(asked.films)
+        os.makedirs(asked.films, exist_ok=True)
         self.work = tempfile.mkdtemp(prefix="work-", dir=asked.films)
+
+    @functools.cached_property
+    def films(self):
+        """Made when the first measure needs them."""
+        return films.make(self.asked.films)
 
     def server(self):
         return Server(self.asked.server, self.work)
@@ -42,14 +49,15 @@ class Bench:
     def turns(self):
         return range(self.asked.repeat)
 
-    def row(self, measure, unit, values, target, floors=None, floor=""):
-        """Notes a measure. With floors the target is a ratio, else it is a value."""
+    def row(self, measure, unit, values, target, floors=None, floor="", by_value=False):
+        """Notes a measure. With floors the target is a ratio, else, or by value, it is a value."""
         value = statistics.median(values)
         low = statistics.median(floors) if floors else None
         ratio = statistics.median(v / f for v, f in zip(values, floors)) if floors else None
-        judged = value if ratio is None else ratio
+        by_value = by_value or ratio is None
+        judged = value if by_value else ratio
         row = {"measure": measure, "unit": unit, "value": value, "values": values, "floor": floor, "floorValue": low, "ratio": ratio,
-               "target": target, "reached": target is None or judged <= target}
+               "target": target, "targetUnit": unit if by_value else "×", "reached": target is None or judged <= target}
         self.rows.append(row)
         print("  " + " | ".join(columns(row)), flush=True)
 
@@ -216,6 +224,8 @@ class Bench:
 
     def all(self):
         return [
+            ("start server", lambda: starts.server(self)),
+            ("start desktop", lambda: starts.desktop(self)),
             ("first unlimited front", lambda: self.first("front.mp4", 1.2)),
             ("first unlimited behind", lambda: self.first("behind.mp4", 1.2)),
             ("first unlimited mkv", lambda: self.first("film.mkv", 1.4)),
@@ -288,7 +298,7 @@ def columns(row):
 
     floor = "%s %s (%s)" % (number(row["floorValue"]), row["unit"], row["floor"]) if row["floor"] else "–"
     ratio = "%.3f ×" % row["ratio"] if row["ratio"] else "–"
-    target = "–" if row["target"] is None else "≤ %g %s" % (row["target"], "×" if row["ratio"] else row["unit"])
+    target = "–" if row["target"] is None else "≤ %g %s" % (row["target"], row["targetUnit"])
     return [row["measure"], "%s %s" % (number(row["value"]), row["unit"]), floor, ratio, target, "reached" if row["reached"] else "MISSED"]
 
 
@@ -302,6 +312,7 @@ def table(rows):
 def main():
     parser = argparse.ArgumentParser(description="Measures Balcony and prints one table.")
     parser.add_argument("--server", required=True)
+    parser.add_argument("--desktop", help="the desktop application; needed by 'start desktop'")
     parser.add_argument("--raw", required=True)
     parser.add_argument("--films", required=True)
     parser.add_argument("--repeat", type=int, default=5)

@@ -105,7 +105,8 @@ class Program {
   }
 }
 
-async function late(what, within) {
+/** Throws after a while, unless something ends sooner: for a race. */
+export async function late(what, within = APPEARS_WITHIN) {
   await sleep(within, undefined, { ref: false });
   throw new Error(`${what} after ${within / 1000} s`);
 }
