@@ -13,12 +13,22 @@ const LONGEST_TITLE: usize = 44;
 pub(crate) struct Face {
     pub(crate) icon: Condition,
     pub(crate) status: String,
-    /// Ids and lines, oldest first.
-    pub(crate) streams: Vec<(String, String)>,
+    /// Oldest first.
+    pub(crate) streams: Vec<Line>,
     /// What is said instead of streams, or below them.
     pub(crate) more: Option<String>,
     pub(crate) disk: String,
     pub(crate) checks: Checks,
+}
+
+/// A stream in the menu.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) stream: String,
+    /// Its title and its state.
+    pub(crate) name: String,
+    /// Its state and how far it is, which changes all the time.
+    pub(crate) state: String,
 }
 
 /// The entries that are on or off.
@@ -44,7 +54,7 @@ impl Face {
         Self {
             icon: overview.map(|overview| overview.state).unwrap_or_default(),
             status: overview.map_or_else(|| words.starting.to_owned(), |overview| status(overview, news.is_watched_here(), words)),
-            streams: all.iter().take(MOST_STREAMS).map(|stream| (stream.stream_id.clone(), line(stream, words))).collect(),
+            streams: all.iter().take(MOST_STREAMS).map(|stream| line(stream, words)).collect(),
             more,
             disk: overview.map(|overview| disk(overview, words)).unwrap_or_default(),
             checks: Checks { paused: overview.is_some_and(|overview| overview.paused), ..checks },
@@ -82,7 +92,7 @@ fn disk(overview: &Overview, words: &Words) -> String {
     fill(words.used, &[("used", &words.bytes(overview.used_bytes)), ("budget", &words.bytes(overview.budget_bytes))])
 }
 
-fn line(stream: &Stream, words: &Words) -> String {
+fn line(stream: &Stream, words: &Words) -> Line {
     let title = stream.title.as_deref().map_or_else(|| words.nameless.to_owned(), |title| short(title, LONGEST_TITLE));
     let (state, percent) = match stream.phase.as_str() {
         "queued" => (words.queued, None),
@@ -97,7 +107,7 @@ fn line(stream: &Stream, words: &Words) -> String {
         _ => (words.buffering, Some(stream.progress)),
     };
     let percent = percent.map(|percent| format!(", {:.0} %", percent.clamp(0.0, 100.0).floor())).unwrap_or_default();
-    format!("{title}: {state}{percent}")
+    Line { stream: stream.stream_id.clone(), name: format!("{title}: {state}"), state: format!("{state}{percent}") }
 }
 
 /// A text in at most so many characters, its middle left out where it is longer: the end of a title tells the episode.
@@ -142,14 +152,15 @@ mod tests {
     #[test]
     fn a_streams_line_has_title_state_and_per_cent() {
         let table = [
-            (r#"{"title":"Sintel","phase":"buffering","progress":41.9}"#, "Sintel: Fetching the beginning, 41 %"),
-            (r#"{"phase":"metadata"}"#, "A film: Looking for peers, 0 %"),
-            (r#"{"title":"Sintel","phase":"playable","progress":100,"downloadProgress":99.99}"#, "Sintel: Ready, 99 %"),
-            (r#"{"title":"Sintel","phase":"complete","downloadProgress":100}"#, "Sintel: Ready, all here"),
-            (r#"{"title":"Sintel","phase":"queued"}"#, "Sintel: In the queue"),
+            (r#"{"title":"Sintel","phase":"buffering","progress":41.9}"#, "Sintel: Fetching the beginning", "Fetching the beginning, 41 %"),
+            (r#"{"phase":"metadata"}"#, "A film: Looking for peers", "Looking for peers, 0 %"),
+            (r#"{"title":"Sintel","phase":"playable","progress":100,"downloadProgress":99.99}"#, "Sintel: Ready", "Ready, 99 %"),
+            (r#"{"title":"Sintel","phase":"complete","downloadProgress":100}"#, "Sintel: Ready, all here", "Ready, all here"),
+            (r#"{"title":"Sintel","phase":"queued"}"#, "Sintel: In the queue", "In the queue"),
         ];
-        for (stream, expected) in table {
-            assert_eq!(line(&serde_json::from_str(stream).expect("a stream"), words()), expected);
+        for (stream, name, state) in table {
+            let line = line(&serde_json::from_str(stream).expect("a stream"), words());
+            assert_eq!((line.name.as_str(), line.state.as_str()), (name, state));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tauri::{AppHandle, Manager};
 use tokio::time::Instant;
 
@@ -30,7 +31,7 @@ pub(crate) async fn follow(app: AppHandle, server: Server) {
 async fn listen(app: &AppHandle, server: &Server) -> Result<(), Refusal> {
     let shell = app.state::<Shell>();
     let mut body = server.events().await?;
-    shell.news().begin_anew();
+    shell.news().begin_anew(Timestamp::now());
     let mut reader = Reader::default();
     let mut due = None;
     loop {
@@ -51,7 +52,7 @@ async fn listen(app: &AppHandle, server: &Server) -> Result<(), Refusal> {
 fn hear(app: &AppHandle, shell: &Shell, event: &Event) {
     let (happening, notice) = {
         let mut news = shell.news();
-        let happening = news.hear(event, std::time::Instant::now());
+        let happening = news.hear(event, Timestamp::now());
         let notice = happening.as_ref().and_then(|happening| Notice::of(happening, news.overview.as_ref(), shell.words));
         (happening, notice)
     };

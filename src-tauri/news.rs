@@ -1,14 +1,14 @@
 //! What the server tells, kept as it was told last: the overview and all streams. What of it is worth a notification is decided here,
 //! without doing anything about it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// Who waits for a film for so long may have put the phone away: the computer says that it is ready, too.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: SignedDuration = SignedDuration::from_secs(60);
 /// The longest event that is taken; the server's are a few kB.
 const LONGEST_EVENT: usize = 4 << 20;
 /// The id of the owner's own record: this computer.
@@ -102,8 +102,10 @@ pub(crate) enum Happening {
 pub(crate) struct News {
     pub(crate) overview: Option<Overview>,
     streams: HashMap<String, Stream>,
-    /// Since when streams that do not play yet are waited for.
-    awaited: HashMap<String, Instant>,
+    /// The streams that did not play when they were last told of.
+    awaited: HashSet<String>,
+    /// Since when this is listened to. A stream that is older and plays when it is first told of did so before.
+    began: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -119,8 +121,13 @@ struct DeviceChange {
 }
 
 impl News {
+    /// Nothing is known yet.
+    pub(crate) fn since(began: Timestamp) -> Self {
+        Self { began, ..Self::default() }
+    }
+
     /// Takes one event in. What this program does not understand is left aside.
-    pub(crate) fn hear(&mut self, event: &Event, now: Instant) -> Option<Happening> {
+    pub(crate) fn hear(&mut self, event: &Event, now: Timestamp) -> Option<Happening> {
         match event.name.as_str() {
             "overview" => self.hear_overview(event.read()?),
             "stream" => self.hear_stream(event.read()?, now),
@@ -139,8 +146,9 @@ impl News {
     }
 
     /// The line is open anew: what is over was perhaps told to nobody, and what is not will be told again.
-    pub(crate) fn begin_anew(&mut self) {
+    pub(crate) fn begin_anew(&mut self, now: Timestamp) {
         self.streams.clear();
+        self.began = now;
     }
 
     /// The streams, oldest first.
@@ -161,25 +169,26 @@ impl News {
         trouble.map(Happening::Trouble)
     }
 
-    fn hear_stream(&mut self, stream: Stream, now: Instant) -> Option<Happening> {
+    fn hear_stream(&mut self, stream: Stream, now: Timestamp) -> Option<Happening> {
         let id = stream.stream_id.clone();
-        let happening = match stream.status.as_str() {
+        let before = self.streams.insert(id.clone(), stream.clone());
+        let born: Timestamp = stream.created_at.parse().unwrap_or_default();
+        match stream.status.as_str() {
             "downloading" | "converting" => {
-                self.awaited.entry(id.clone()).or_insert(now);
+                self.awaited.insert(id);
                 None
             }
-            "ready" => self.awaited.remove(&id).and_then(|since| {
+            "ready" => {
+                let is_new = self.awaited.remove(&id) || (before.is_none() && born >= self.began);
                 let here = stream.device.as_ref().is_none_or(|device| device.id == OWNER);
-                let is_told = here || now.saturating_duration_since(since) >= LONG;
-                is_told.then(|| Happening::Ready { stream: id.clone(), title: stream.title.clone(), here })
-            }),
+                let is_told = is_new && (here || now.duration_since(born) >= LONG);
+                is_told.then_some(Happening::Ready { stream: id, title: stream.title, here })
+            }
             _ => {
                 self.awaited.remove(&id);
                 None
             }
-        };
-        self.streams.insert(id, stream);
-        happening
+        }
     }
 }
 
@@ -244,9 +253,16 @@ mod tests {
         Event { name: name.to_owned(), data: data.to_string() }
     }
 
-    fn stream(id: &str, status: &str, device: Option<&str>) -> Event {
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn stream(id: &str, born: i64, status: &str, device: Option<&str>) -> Event {
         let device = device.map(|id| serde_json::json!({ "id": id, "name": "x" }));
-        event("stream", &serde_json::json!({ "streamId": id, "status": status, "title": "Film", "device": device, "createdAt": id }))
+        let told = serde_json::json!({
+            "streamId": id, "status": status, "title": "Film", "device": device, "createdAt": at(born).to_string()
+        });
+        event("stream", &told)
     }
 
     #[test]
@@ -264,39 +280,41 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_was_awaited_is_announced_once() {
-        let mut news = News::default();
-        let start = Instant::now();
-        assert_eq!(news.hear(&stream("1", "ready", None), start), None, "it was ready before");
-        assert_eq!(news.hear(&stream("2", "downloading", Some("owner")), start), None);
-        let ready = Happening::Ready { stream: "2".into(), title: Some("Film".into()), here: true };
-        assert_eq!(news.hear(&stream("2", "ready", Some("owner")), start), Some(ready));
-        assert_eq!(news.hear(&stream("2", "ready", Some("owner")), start), None);
+    fn a_stream_is_announced_once_when_it_was_awaited_or_is_new() {
+        let ready = |id: &str| Some(Happening::Ready { stream: id.into(), title: Some("Film".into()), here: true });
+        let mut news = News::since(at(10));
+        assert_eq!(news.hear(&stream("1", 9, "ready", None), at(10)), None, "it was ready before");
+        assert_eq!(news.hear(&stream("2", 9, "downloading", Some("owner")), at(10)), None);
+        assert_eq!(news.hear(&stream("2", 9, "ready", Some("owner")), at(11)), ready("2"));
+        assert_eq!(news.hear(&stream("2", 9, "ready", Some("owner")), at(11)), None);
+        assert_eq!(news.hear(&stream("3", 12, "ready", None), at(12)), ready("3"), "nothing was told while it was prepared");
+        news.begin_anew(at(20));
+        assert_eq!(news.hear(&stream("3", 12, "ready", None), at(20)), None);
     }
 
     #[test]
     fn a_phones_stream_is_announced_when_it_took_long() {
-        for (waited, told) in [(Duration::from_secs(59), false), (LONG, true)] {
-            let (mut news, start) = (News::default(), Instant::now());
-            news.hear(&stream("1", "downloading", Some("abc")), start);
-            news.begin_anew();
-            news.hear(&stream("1", "converting", Some("abc")), start + waited / 2);
-            assert_eq!(news.hear(&stream("1", "ready", Some("abc")), start + waited).is_some(), told);
+        for (waited, told) in [(59, false), (60, true)] {
+            let mut news = News::since(at(0));
+            news.hear(&stream("1", 1, "downloading", Some("abc")), at(1));
+            news.begin_anew(at(9));
+            news.hear(&stream("1", 1, "converting", Some("abc")), at(10));
+            assert_eq!(news.hear(&stream("1", 1, "ready", Some("abc")), at(1 + waited)).is_some(), told);
         }
     }
 
     #[test]
     fn streams_come_and_go_oldest_first() {
         let mut news = News::default();
-        for id in ["3", "1", "2"] {
-            news.hear(&stream(id, "downloading", None), Instant::now());
+        for (id, born) in [("3", 3), ("1", 1), ("2", 2)] {
+            news.hear(&stream(id, born, "downloading", None), at(9));
         }
         let ids = |news: &News| news.streams().map(|stream| stream.stream_id.clone()).collect::<Vec<_>>();
         assert_eq!(ids(&news), ["1", "2", "3"]);
-        news.hear(&event("gone", &serde_json::json!({ "streamId": "2" })), Instant::now());
+        news.hear(&event("gone", &serde_json::json!({ "streamId": "2" })), at(9));
         assert_eq!(ids(&news), ["1", "3"]);
-        news.hear(&Event { name: "stream".into(), data: "rubbish".into() }, Instant::now());
-        news.hear(&event("something new", &serde_json::json!(1)), Instant::now());
+        news.hear(&Event { name: "stream".into(), data: "rubbish".into() }, at(9));
+        news.hear(&event("something new", &serde_json::json!(1)), at(9));
         assert_eq!(ids(&news), ["1", "3"]);
     }
 
@@ -309,7 +327,7 @@ mod tests {
         };
         let mut codes = Vec::new();
         for code in [None, Some("no_space"), Some("no_space"), Some("no_ffmpeg"), None, Some("no_space")] {
-            if let Some(Happening::Trouble(trouble)) = news.hear(&overview(code), Instant::now()) {
+            if let Some(Happening::Trouble(trouble)) = news.hear(&overview(code), at(9)) {
                 codes.push(trouble.code);
             }
         }
@@ -318,7 +336,7 @@ mod tests {
         let device = serde_json::json!({ "id": "abc", "name": "Pixel 8", "person": "Anna" });
         let paired = Happening::Paired(Device { id: "abc".into(), name: "Pixel 8".into() });
         let told = |change: &str| event("device", &serde_json::json!({ "change": change, "device": device }));
-        assert_eq!(news.hear(&told("paired"), Instant::now()), Some(paired));
-        assert_eq!(news.hear(&told("changed"), Instant::now()), None);
+        assert_eq!(news.hear(&told("paired"), at(9)), Some(paired));
+        assert_eq!(news.hear(&told("changed"), at(9)), None);
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use balcony_server::app::Listening;
+use jiff::Timestamp;
 use tauri::{AppHandle, Manager};
 use tauri_plugin_autostart::ManagerExt;
 use tauri_plugin_deep_link::DeepLinkExt;
@@ -111,7 +112,7 @@ impl Shell {
             awake: Awake::start(words.keep_awake)?,
             tray: OnceLock::new(),
             server: OnceLock::new(),
-            news: Mutex::default(),
+            news: Mutex::new(News::since(Timestamp::now())),
             checks: Mutex::default(),
             asked: Mutex::default(),
         })

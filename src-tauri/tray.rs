@@ -9,7 +9,7 @@ use tauri::menu::{CheckMenuItem, IsMenuItem, Menu, MenuItem, PredefinedMenuItem,
 use tauri::tray::{TrayIcon, TrayIconBuilder};
 use tauri::{AppHandle, Manager, Wry, include_image};
 
-use crate::face::Face;
+use crate::face::{Face, Line};
 use crate::news::Condition;
 use crate::shell::{Click, Shell};
 use crate::words::Words;
@@ -37,7 +37,9 @@ struct Streams {
 
 struct Entry {
     stream: String,
+    name: String,
     menu: Submenu<Wry>,
+    state: MenuItem<Wry>,
 }
 
 fn picture(condition: Condition) -> Image<'static> {
@@ -153,16 +155,18 @@ impl Streams {
         }
         let words = app.state::<Shell>().words;
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        for entry in entries.extract_if(.., |entry| !face.streams.iter().any(|(stream, _)| *stream == entry.stream)) {
+        // On Linux a submenu keeps the name that it was made with. So one with another name is another one; what changes all the time
+        // stands inside it.
+        let stays = |entry: &Entry| face.streams.iter().any(|line| line.stream == entry.stream && line.name == entry.name);
+        for entry in entries.extract_if(.., |entry| !stays(entry)) {
             self.menu.remove(&entry.menu)?;
         }
-        for (at, (stream, line)) in face.streams.iter().enumerate() {
-            let text = menu_text(line);
-            match entries.iter().find(|entry| entry.stream == *stream) {
-                Some(entry) if entry.menu.text()? == text => {}
-                Some(entry) => entry.menu.set_text(text)?,
+        for (at, line) in face.streams.iter().enumerate() {
+            match entries.iter().find(|entry| entry.stream == line.stream) {
+                Some(entry) if entry.state.text()? == line.state => {}
+                Some(entry) => entry.state.set_text(&line.state)?,
                 None => {
-                    let entry = Entry::new(app, stream, &text, words)?;
+                    let entry = Entry::new(app, line, words)?;
                     self.menu.insert(&entry.menu, at)?;
                     let place = at.min(entries.len());
                     entries.insert(place, entry);
@@ -181,16 +185,13 @@ impl Streams {
 }
 
 impl Entry {
-    fn new(app: &AppHandle, stream: &str, text: &str, words: &Words) -> tauri::Result<Self> {
-        let (show, stop) = (Click::Show(stream.to_owned()), Click::Stop(stream.to_owned()));
+    fn new(app: &AppHandle, line: &Line, words: &Words) -> tauri::Result<Self> {
+        let (show, stop) = (Click::Show(line.stream.clone()), Click::Stop(line.stream.clone()));
+        let state = MenuItem::new(app, &line.state, false, None::<&str>)?;
         let show = MenuItem::with_id(app, show.id(), words.show, true, None::<&str>)?;
         let stop = MenuItem::with_id(app, stop.id(), words.stop, true, None::<&str>)?;
-        let menu = Submenu::with_items(app, text, true, &[&show, &stop])?;
-        Ok(Self { stream: stream.to_owned(), menu })
+        // A menu takes `&` for the mark of a key.
+        let menu = Submenu::with_items(app, line.name.replace('&', "&&"), true, &[&state, &show, &stop])?;
+        Ok(Self { stream: line.stream.clone(), name: line.name.clone(), menu, state })
     }
-}
-
-/// A menu takes `&` for the mark of a key.
-fn menu_text(text: &str) -> String {
-    text.replace('&', "&&")
 }

@@ -168,6 +168,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
         store: store.clone(),
         history: history.clone(),
         tasks: behind.clone(),
+        closing: doors.stopping(),
         keys,
         devices: devices.clone(),
         live: settings.live(),

@@ -61,7 +61,7 @@ pub fn one(streams: &Arc<Streams>, viewing: Viewing, base: Base) -> Response {
         let lives_elsewhere = devices.holder(&holder.device).is_some_and(|now| !now.sees(&person));
         (moved.is_cancelled() && lives_elsewhere).then(|| gone(&id))
     });
-    answer(until_moved.chain(farewell.filter_map(std::future::ready)).boxed(), holder.gone, streams.ground().tasks.stopping())
+    answer(until_moved.chain(farewell.filter_map(std::future::ready)).boxed(), holder.gone, streams.ground().closing.clone())
 }
 
 /// The events of all streams of this person. The owner hears of devices, too.
@@ -70,7 +70,7 @@ pub fn one(streams: &Arc<Streams>, viewing: Viewing, base: Base) -> Response {
     at once and when it changes")))]
 async fn of_all(State(app): State<App>, base: Base, caller: Caller) -> Response {
     let App { streams, config, .. } = app;
-    let (end, stopping) = (caller.gone.clone(), streams.ground().tasks.stopping());
+    let (end, stopping) = (caller.gone.clone(), streams.ground().closing.clone());
     let listening = Listening::new(streams, config, base, caller);
     let events = stream::unfold(listening, |mut listening| async move { listening.next().await.map(|event| (event, listening)) });
     answer(events.boxed(), end, stopping)

@@ -87,6 +87,8 @@ pub struct Ground {
     pub history: Arc<History>,
     /// Who owns their tasks.
     pub tasks: Tasks,
+    /// Cancelled when the doors close: what is told for as long as anybody listens ends then, and keeps no door open.
+    pub closing: CancellationToken,
     /// How tickets are made.
     pub keys: TicketKeys,
     /// Whose they are.
