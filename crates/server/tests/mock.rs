@@ -316,6 +316,27 @@ async fn all_else_is_the_real_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pause_stops_the_clock() {
+    let server = mock("10", &[]).await;
+    let started = server.start(ANY, json!({})).await;
+    let id = text(&started, "streamId");
+    server.until(id, 10, "buffering", |status| face(status).2 == 50).await;
+    let pause = |paused: bool| server.call(Method::PUT, "/api/pause", Some(json!({ "paused": paused })));
+    assert_eq!(pause(true).await.json()["paused"], true);
+    let paused = server.until(id, 10, "paused", |status| text(status, "messageKey") == "paused").await;
+    assert_eq!((face(&paused).2, paused["downloadSpeed"].as_u64(), paused.get("eta")), (50, Some(0), None));
+    // Twice as long as all that was left.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let still = server.status(id).await;
+    assert_eq!((face(&still), &still["downloadedBytes"]), (face(&paused), &paused["downloadedBytes"]));
+    assert_eq!(pause(false).await.json()["paused"], false);
+    let ready = server.until_ready(id).await;
+    let fetched = ready["fetched"].as_array().expect("spans of the film");
+    assert_eq!((fetched.len(), fetched[0][0].as_f64()), (1, Some(0.0)), "it comes from the beginning: {fetched:?}");
+    assert!((5.0..30.0).contains(&fetched[0][1].as_f64().expect("a number")), "{fetched:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_come_back_as_far_as_their_age_says() {
     let mut server = mock("4", &[]).await;
     let ready = server.play(&all_of('a'), json!({})).await;
