@@ -55,7 +55,7 @@ interface VideoJs {
   qualityLevels(): QualityLevels;
   src(source: { src: string; type: string }): void;
   on(event: string, told: () => void): void;
-  ready(told: () => void): void;
+  play(): Promise<void> | undefined;
   dispose(): void;
 }
 
@@ -69,6 +69,7 @@ export class Engine {
   readonly #player: VideoJs;
   readonly #requests: PatientRequests;
   #source: Source | undefined;
+  #settles: AbortController | undefined;
 
   /** Puts a video into `place`. */
   constructor(place: HTMLElement, nativeHls: boolean, watcher: EngineWatcher) {
@@ -108,8 +109,8 @@ export class Engine {
     });
   }
 
-  /** Loads a film and goes on at a time, in seconds. */
-  load(source: Source, at: number): void {
+  /** Loads a film and goes on at a time, in seconds; playing where the browser lets it. */
+  load(source: Source, at: number, plays: boolean): void {
     this.#source = source;
     const { video } = this;
     const rate = video.playbackRate;
@@ -117,17 +118,19 @@ export class Engine {
       if (at > 0 && Math.abs(video.currentTime - at) > 1) video.currentTime = at;
       video.playbackRate = rate;
     };
-    video.addEventListener("loadedmetadata", settle, { once: true });
+    this.#settles?.abort();
+    const { signal } = (this.#settles = new AbortController());
+    // Told before the first byte is asked for: so nothing of the beginning is fetched.
+    video.addEventListener("loadstart", () => at > 0 && video.readyState === 0 && (video.currentTime = at), { once: true, signal });
+    video.addEventListener("loadedmetadata", settle, { once: true, signal });
     this.#player.src({ src: source.url, type: source.type });
-    this.#player.ready(() => {
-      // Before the first byte is asked for: so nothing of the beginning is fetched.
-      if (at > 0 && video.readyState === 0) video.currentTime = at;
-    });
+    // Through the player, which waits until the element has the new source.
+    if (plays) void this.#player.play()?.catch(() => {});
   }
 
   /** Loads the same again. */
-  again(at: number): void {
-    if (this.#source) this.load(this.#source, at);
+  again(at: number, plays: boolean): void {
+    if (this.#source) this.load(this.#source, at, plays);
   }
 
   /** The server is back: what waits is asked for at once. */

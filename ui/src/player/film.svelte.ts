@@ -88,13 +88,13 @@ export class Film {
     engine.video.addEventListener("pause", () => void this.tell(), { signal });
     engine.video.addEventListener("seeked", () => void this.tell(), { signal });
     engine.video.addEventListener("playing", () => this.#plays(), { signal });
+    engine.video.addEventListener("loadedmetadata", () => this.#preferSound(), { signal });
     engine.video.addEventListener("volumechange", () => local.set(VOLUME, String(engine.video.volume)), { signal });
     addEventListener("pagehide", () => void this.tell({ leaving: true }), { signal });
     addEventListener("online", () => this.back(), { signal });
     const timer = setInterval(() => !playback.paused && void this.tell(), TELLS);
     signal.addEventListener("abort", () => clearInterval(timer));
-    this.#load(beginAt(this.stream.position, this.stream.duration ?? undefined));
-    void playback.play();
+    this.#load(beginAt(this.stream.position, this.stream.duration ?? undefined), true);
     void this.texts.find(this.stream);
   }
 
@@ -212,11 +212,10 @@ export class Film {
   retry(): void {
     this.trouble = undefined;
     this.#failures = 0;
-    this.#reload();
-    void this.playback?.play();
+    this.#reload(true);
   }
 
-  #load(at: number): void {
+  #load(at: number, plays: boolean): void {
     const source = sourceOf(this.stream, this.method, this.nativeHls);
     if (!source || !this.playback) return;
     this.trouble = undefined;
@@ -224,20 +223,18 @@ export class Film {
     this.late = undefined;
     this.playback.begun = false;
     this.playback.stalledSince = Date.now();
-    this.#engine?.load(source, at);
+    this.#engine?.load(source, at, plays);
   }
 
   /** The same place from another source, without a black moment. */
-  #reload(): void {
+  #reload(plays = this.playback?.paused === false): void {
     const { playback } = this;
     if (!playback) return;
-    const plays = !playback.paused;
     if (playback.begun) {
       this.hold();
       this.holds = true;
     }
-    this.#load(playback.time);
-    if (plays) void playback.play();
+    this.#load(playback.time, plays);
   }
 
   async #takeOver(next: Stream, signal: AbortSignal): Promise<void> {
@@ -289,9 +286,8 @@ export class Film {
     if (!playback) return;
     const wanted = !playback.paused || !playback.begun;
     const stalledSince = playback.stalledSince;
-    this.#engine?.again(playback.time);
+    this.#engine?.again(playback.time, wanted);
     playback.stalledSince = stalledSince ?? Date.now();
-    if (wanted) void playback.play();
   }
 
   #readLevels(): void {
@@ -302,12 +298,15 @@ export class Film {
   #readSounds(): void {
     const engine = this.#engine;
     if (!engine) return;
-    const known = this.sounds.length;
     this.sounds = engine.sounds;
     this.sound = engine.sound;
-    // The language that was chosen the last time, as soon as all tracks are there.
+  }
+
+  /** The language that was chosen the last time. Not before the loader has begun: it does not bear it. */
+  #preferSound(): void {
+    this.#readSounds();
     const wanted = local.get(SOUND);
-    const better = wanted && known !== this.sounds.length ? this.sounds.find(({ language }) => language === wanted) : undefined;
-    if (better && this.sound && this.sound.language !== wanted) engine.hear(better);
+    const better = wanted ? this.sounds.find(({ language }) => language === wanted) : undefined;
+    if (better && this.sound && this.sound.language !== wanted) this.hear(better);
   }
 }

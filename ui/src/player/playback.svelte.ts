@@ -58,6 +58,8 @@ export class Playback {
       this.stalledSince = undefined;
       this.#look();
     });
+    // A new source stops the old one without saying so.
+    on("emptied", () => (this.paused = video.paused));
     on("ended", () => (this.ended = true));
     on("waiting", () => this.#stalls());
     on("playing canplay", () => (this.stalledSince = undefined));
