@@ -88,6 +88,11 @@ function byKey(texts: Record<string, ((given: Told) => string) | string>, key: s
   return typeof text === "function" ? text(given(params)) : text;
 }
 
+/** Lists are written with commas. */
+function text(value: unknown): string {
+  return Array.isArray(value) ? value.map(String).join(", ") : String(value ?? "");
+}
+
 /** Parameters that are there as they are written; a number that is not there is 0. */
 export interface Told {
   n(name: string): number;
@@ -104,7 +109,7 @@ function given(params: unknown): Told {
   const n = (name: string) => Number(all[name] ?? 0);
   return {
     n,
-    t: (name) => String(all[name] ?? ""),
+    t: (name) => text(all[name]),
     bytes: (name) => bytes(n(name)),
     speed: (name) => speed(n(name)),
     duration: (name) => duration(n(name)),

@@ -1,5 +1,6 @@
 // Adding films, stopping them, and starting one again. Whoever adds something at the computer sees it on the home page.
 import { BalconyError, type Quality, type StartOptions, type Stream } from "@balcony/client";
+import { capabilities } from "$lib/capabilities";
 import { history } from "$lib/history.svelte";
 import { live } from "$lib/live.svelte";
 import { router } from "$lib/router.svelte";
@@ -51,7 +52,8 @@ class Films {
   }
 
   async start(magnet: string, options: StartOptions = {}): Promise<Stream> {
-    const stream = await session.balcony.startStream(magnet, options);
+    // Whatever is added here is played here, if anywhere.
+    const stream = await session.balcony.startStream(magnet, { ...options, capabilities: capabilities() });
     this.#links.set(stream.streamId, { magnet, options });
     live.streams.set(stream.streamId, stream);
     return stream;

@@ -203,6 +203,6 @@ export const say = {
   check_cage: "Schutz um FFmpeg",
   check_torrents: "Torrents",
   check_clock: "Uhr",
-  check_config: "Datei der Einstellungen",
+  check_database: "Datenbank",
   check_server: "Server",
 };

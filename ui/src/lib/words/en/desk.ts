@@ -203,6 +203,6 @@ export const say = {
   check_cage: "Shield around FFmpeg",
   check_torrents: "Torrents",
   check_clock: "Clock",
-  check_config: "Settings file",
+  check_database: "Database",
   check_server: "Server",
 };
