@@ -15,12 +15,12 @@ function surroundings() {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("BALCONY_")));
 }
 
-/** Starts the server in a folder, on an address of loopback; answers what a client needs, and how to end it. */
-export async function start(folder, { bind = "127.0.0.1", more = [] } = {}) {
+/** Starts the server in a folder, on an address of loopback, on free ports or on these; answers what a client needs, and how to end it. */
+export async function start(folder, { bind = "127.0.0.1", http = "0", https = "0", more = [] } = {}) {
   const program = process.env.SERVER_UNDER_TEST;
   if (!program) throw new Error("SERVER_UNDER_TEST names no program; build one with: cargo build -p balcony-server");
   const dirs = ["config", "data", "cache"].flatMap((name) => [`--${name}-dir`, join(folder, name)]);
-  const flags = ["--bind", bind, "--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0"];
+  const flags = ["--bind", bind, "--http-port", http, "--https-port", https, "--no-dht", "--no-mdns", "--allow-private-peers", "--reserve-bytes", "0"];
   const child = spawn(program, [...dirs, ...flags, ...more], { stdio: ["ignore", "pipe", "pipe"], env: surroundings() });
   let log = "";
   child.stderr.on("data", (bytes) => (log += bytes));
@@ -68,6 +68,13 @@ export async function start(folder, { bind = "127.0.0.1", more = [] } = {}) {
       return stream;
     },
     stop: (stream) => call("DELETE", `/api/stream/${stream.streamId}`),
+    /** Ends the server at once and out of order, as a power cut would; answers how to start it again on the same ports and folders. */
+    async cut() {
+      child.kill("SIGKILL");
+      await exit;
+      const [http, https] = [run.http, run.https].map((address) => address.split(":").at(-1));
+      return () => start(folder, { bind, http, https, more });
+    },
     /** Ends the server in order; answers its exit code. */
     async end() {
       child.kill("SIGTERM");

@@ -63,7 +63,11 @@ export class Playback {
     on("ended", () => (this.ended = true));
     on("waiting", () => this.#stalls());
     on("playing canplay", () => (this.stalledSince = undefined));
-    on("playing", () => (this.begun = true));
+    on("playing", () => {
+      this.begun = true;
+      this.paused = video.paused;
+      this.#follow();
+    });
     on("loadeddata", () => (this.begun = true));
     on("seeking", () => {
       this.seeking = true;
@@ -116,6 +120,7 @@ export class Playback {
     // A film that moves does not stall, whatever was said before.
     if (this.stalledSince !== undefined && !video.paused && !video.seeking && video.currentTime > this.time && video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA) this.stalledSince = undefined;
     this.time = video.currentTime;
+    this.paused = video.paused;
     this.buffered = rangesOf(video.buffered);
   }
 

@@ -57,7 +57,7 @@ export const say = {
   speedIs: (given: { value: string }) => `Tempo: ${given.value}`,
   speedNormal: "Normal",
   mini: "Mini",
-  miniLong: "Bild im Bild",
+  miniLong: "Mini: Bild im Bild",
   fullScreen: "Vollbild",
   leaveFullScreen: "Vollbild verlassen",
   airPlay: "AirPlay",

@@ -57,7 +57,7 @@ export const say = {
   speedIs: (given: { value: string }) => `Speed: ${given.value}`,
   speedNormal: "Normal",
   mini: "Mini",
-  miniLong: "Picture in picture",
+  miniLong: "Mini: picture in picture",
   fullScreen: "Full screen",
   leaveFullScreen: "Leave full screen",
   airPlay: "AirPlay",
