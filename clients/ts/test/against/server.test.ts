@@ -133,6 +133,19 @@ describe("a real server", () => {
     owner.stop();
   });
 
+  it("tells the owner how everything stands, and nobody else", async () => {
+    const paused: boolean[] = [];
+    const owner = server.owner.watch({ overview: (its) => paused.push(its.paused) });
+    await until(() => paused.length > 0, () => paused);
+    expect(await server.owner.call("put", "/api/pause", { body: { paused: true } })).toMatchObject({ paused: true });
+    await until(() => paused.at(-1) === true, () => paused);
+    await server.owner.call("put", "/api/pause", { body: { paused: false } });
+    await until(() => paused.at(-1) === false, () => paused);
+    owner.stop();
+    const { balcony } = await paired("Curious");
+    await expect(balcony.call("get", "/api/overview")).rejects.toMatchObject({ code: "forbidden" });
+  });
+
   it("is called off without a trace", async () => {
     const end = new AbortController();
     const waiting = server.owner.waitForReady((await server.owner.startStream(`magnet:?xt=urn:btih:${"1".repeat(40)}`)).streamId, undefined, { signal: end.signal });
