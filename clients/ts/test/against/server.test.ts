@@ -17,8 +17,8 @@ describe("a real server", () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "balcony-client-"));
     server = await startIn(folder);
-    magnet = (await server.owner.call("get", "/api/sample", { attemptTimeout: 60_000 })).magnetLink;
-  }, 120_000);
+    magnet = (await server.owner.call("get", "/api/sample", { timeout: 150_000, attemptTimeout: 150_000 })).magnetLink;
+  }, 240_000);
   afterAll(async () => {
     expect(await server.end(), server.log()).toBe(0);
     await rm(folder, { recursive: true, force: true });
