@@ -16,7 +16,7 @@ function surroundings() {
 }
 
 /** Starts the server in a folder, on an address of loopback, on free ports or on these; answers what a client needs, and how to end it. */
-export async function start(folder, { bind = "127.0.0.1", http = "0", https = "0", more = [] } = {}) {
+export async function start(folder, { bind = "127.0.0.1", http = "0", https = "0", more = [], within = STARTS_WITHIN } = {}) {
   const program = process.env.SERVER_UNDER_TEST;
   if (!program) throw new Error("SERVER_UNDER_TEST names no program; build one with: cargo build -p balcony-server");
   const dirs = ["config", "data", "cache"].flatMap((name) => [`--${name}-dir`, join(folder, name)]);
@@ -30,7 +30,12 @@ export async function start(folder, { bind = "127.0.0.1", http = "0", https = "0
     for await (const line of createInterface({ input: child.stdout })) if (line.startsWith("listening ")) return;
     throw new Error(`the server ended before it listened: ${log}`);
   })();
-  await Promise.race([listening, sleep(STARTS_WITHIN, undefined, { ref: false }).then(() => { throw new Error(`the server does not listen: ${log}`); })]);
+  try {
+    await Promise.race([listening, sleep(within, undefined, { ref: false }).then(() => { throw new Error(`the server does not listen: ${log}`); })]);
+  } catch (error) {
+    child.kill("SIGKILL");
+    throw error;
+  }
 
   const run = JSON.parse(await readFile(join(folder, "data", "run.json"), "utf8"));
   const token = (await readFile(run.adminTokenFile, "utf8")).trim();

@@ -16,8 +16,8 @@ describe("over a bad line", () => {
 
   beforeAll(async () => {
     server = await startReal("--max-productions", "4");
-    magnet = (await server.owner.call("get", "/api/sample", { attemptTimeout: 60_000 })).magnetLink;
-  }, 120_000);
+    magnet = (await server.owner.call("get", "/api/sample", { timeout: 150_000, attemptTimeout: 150_000 })).magnetLink;
+  }, 240_000);
   afterAll(async () => {
     expect(await server.end(), server.log()).toBe(0);
   });

@@ -13,7 +13,7 @@ describe("the mock", () => {
 
   beforeAll(async () => {
     server = await startReal("--mock", "--mock-speed", String(SPEED));
-  }, 180_000);
+  }, 240_000);
   afterAll(async () => {
     expect(await server.end(), server.log()).toBe(0);
   });

@@ -7,6 +7,9 @@ import { join } from "node:path";
 import { StreamingService } from "../../src/index.js";
 import { start } from "../../../../tests/phone/balcony.js";
 
+/** Milliseconds. The mock makes its film before it listens. */
+const STARTS_WITHIN = 120_000;
+
 export interface Real {
   base: string;
   token: string;
@@ -19,7 +22,7 @@ export interface Real {
 
 /** Starts a server in a folder; in one that was there before, it goes on from there. */
 export async function startIn(folder: string, ...more: string[]): Promise<Real> {
-  const server = await start(folder, { more } as Parameters<typeof start>[1]);
+  const server = await start(folder, { more, within: STARTS_WITHIN } as Parameters<typeof start>[1]);
   const base = `http://${server.http}`;
   const owner = new StreamingService({ baseUrl: base, token: server.token });
   return { base, token: server.token, owner, log: server.log, end: () => server.end() as Promise<number | null> };
@@ -27,7 +30,10 @@ export async function startIn(folder: string, ...more: string[]): Promise<Real> 
 
 export async function startReal(...more: string[]): Promise<Real> {
   const folder = await mkdtemp(join(tmpdir(), "balcony-client-"));
-  const server = await startIn(folder, ...more);
+  const server = await startIn(folder, ...more).catch(async (error: unknown) => {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  });
   const end = async (): Promise<number | null> => {
     const code = await server.end();
     await rm(folder, { recursive: true, force: true });

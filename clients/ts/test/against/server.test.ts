@@ -17,8 +17,8 @@ describe("a real server", () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "balcony-client-"));
     server = await startIn(folder);
-    magnet = (await server.owner.call("get", "/api/sample", { attemptTimeout: 60_000 })).magnetLink;
-  }, 120_000);
+    magnet = (await server.owner.call("get", "/api/sample", { timeout: 150_000, attemptTimeout: 150_000 })).magnetLink;
+  }, 240_000);
   afterAll(async () => {
     expect(await server.end(), server.log()).toBe(0);
     await rm(folder, { recursive: true, force: true });
@@ -131,6 +131,19 @@ describe("a real server", () => {
     expect(Date.now() - begun).toBeLessThan(4_000);
     await until(() => heard.some((event) => event.change === "revoked" && event.deviceId === deviceId), () => heard);
     owner.stop();
+  });
+
+  it("tells the owner how everything stands, and nobody else", async () => {
+    const paused: boolean[] = [];
+    const owner = server.owner.watch({ overview: (its) => paused.push(its.paused) });
+    await until(() => paused.length > 0, () => paused);
+    expect(await server.owner.call("put", "/api/pause", { body: { paused: true } })).toMatchObject({ paused: true });
+    await until(() => paused.at(-1) === true, () => paused);
+    await server.owner.call("put", "/api/pause", { body: { paused: false } });
+    await until(() => paused.at(-1) === false, () => paused);
+    owner.stop();
+    const { balcony } = await paired("Curious");
+    await expect(balcony.call("get", "/api/overview")).rejects.toMatchObject({ code: "forbidden" });
   });
 
   it("is called off without a trace", async () => {
