@@ -69,6 +69,10 @@ const ADDRESS_LIMIT: usize = 8 << 10;
 const PAGES_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; \
     font-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// What a page may use of a phone: what a player needs, and what is pasted.
+const PAGES_PERMISSIONS: &str = "autoplay=(self), clipboard-read=(self), clipboard-write=(self), fullscreen=(self), picture-in-picture=(self), \
+    screen-wake-lock=(self), web-share=(self), camera=(), geolocation=(), microphone=(), payment=(), usb=()";
+
 /// All routes of the API; each brings its part of the API document.
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(description())
@@ -280,7 +284,7 @@ fn dress(area: Area, headers: &mut HeaderMap) {
         say(header::REFERRER_POLICY, "no-referrer");
         say(header::X_FRAME_OPTIONS, "DENY");
         say(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
-        say(HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()");
+        say(HeaderName::from_static("permissions-policy"), PAGES_PERMISSIONS);
     }
 }
 

@@ -384,7 +384,11 @@ pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
 
 /// All events until the line ends.
 pub(crate) async fn events(request: reqwest::RequestBuilder) -> Vec<(String, Value)> {
-    let mut answer = request.send().await.expect("an answer");
+    heard(request.send().await.expect("an answer")).await
+}
+
+/// All events of an answer that has begun.
+pub(crate) async fn heard(mut answer: reqwest::Response) -> Vec<(String, Value)> {
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let mut text = String::new();
     // A server that ends may break the line.
