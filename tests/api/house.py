@@ -21,6 +21,7 @@ TALLY = os.environ["HOUSE_TALLY"]
 STARTS = 15
 TRIES = 6
 START = "/api/stream/start"
+BRING = "/api/torrents/magnet"
 
 lock = threading.RLock()
 connect = urllib3.util.connection.create_connection
@@ -58,8 +59,20 @@ def stream():
     return there[0] if there else ask("POST", START, token=new_device()["token"], json={"magnetLink": secrets.token_hex(20)})["streamId"]
 
 
+def torrent():
+    """A metainfo file of a torrent that nobody else has."""
+    name = f"{secrets.token_hex(8)}.mkv".encode()
+    info = b"d6:lengthi1000000e4:name%d:%s12:piece lengthi262144e6:pieces80:%se" % (len(name), name, secrets.token_bytes(80))
+    return b"d8:announce31:udp://tracker.example:6969/tell4:info%se" % info
+
+
+@schemathesis.serializer("application/x-bittorrent")
+def as_it_is(context, value):
+    return getattr(value, "data", value if isinstance(value, bytes) else str(value).encode())
+
+
 class Starters:
-    """Devices that take turns: each starts as often as it may."""
+    """Devices that take turns: each starts, or brings torrents, as often as it may."""
 
     token = None
     left = 0
@@ -83,7 +96,7 @@ class Caller:
     phone = None
 
     def get(self, case, context):
-        if case.operation.path == START:
+        if case.operation.path in (START, BRING):
             return starters.turn()
         with lock:
             self.phone = self.phone or new_device()["token"]
@@ -116,6 +129,8 @@ def before_call(context, case, kwargs):
         for name in case.path_parameters or {}:
             if name in IN_PATH:
                 case.path_parameters[name] = IN_PATH[name]()
+        if case.operation.path == BRING:
+            case.body = torrent()
         for (path, name), existing in IN_BODY.items():
             if case.operation.path == path and isinstance(case.body, dict):
                 case.body[name] = existing()

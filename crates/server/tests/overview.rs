@@ -91,9 +91,10 @@ async fn the_numbers_are_true_and_told_when_they_change() {
 
     let listen = async |token: &str| {
         let answer = server.client().get(server.here("/api/events")).bearer_auth(token).send().await;
-        tokio::spawn(server::heard(answer.expect("an answer")))
+        answer.expect("an answer")
     };
-    let (owner_heard, phone_heard) = (listen(server.token()).await, listen(&phone).await);
+    let (owner_hears, phone_hears) = (listen(server.token()).await, listen(&phone).await);
+    let (owner_heard, phone_heard) = (tokio::spawn(server::heard(owner_hears)), tokio::spawn(server::heard(phone_hears)));
     let swarm = Swarm::seed(&long(), slow()).await;
     let id = start_as(&server, &phone, &swarm.link()).await;
     let ready = until(&server, &phone, &id, "ready", |status| status["status"] == "ready").await;

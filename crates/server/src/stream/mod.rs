@@ -183,8 +183,8 @@ impl Stream {
         let named = |device: &DeviceId| Some(Named { id: device.to_string(), name: self.devices.name_for(device, viewer)? });
         view.device = named(&self.device());
         view.watching = watching.iter().filter_map(named).collect();
-        let person = || Some(Named { id: self.person.to_string(), name: self.devices.person_name(&self.person)? });
-        view.person = if viewer.admin { person() } else { None };
+        let person = if viewer.admin { self.devices.person_name(&self.person) } else { None };
+        view.person = person.map(|name| Named { id: self.person.to_string(), name });
         view
     }
 
