@@ -30,8 +30,5 @@ async function policyOf() {
 async function file(route, folder) {
   const { pathname } = new URL(route.request().url());
   const path = join(folder, /^\/(pair)?$/.test(pathname) ? "index.html" : pathname);
-  const answer = await route.fetch();
-  // A server without pages has another policy for the sentence that says so.
-  const policy = answer.ok() ? answer.headers()["content-security-policy"] : await policyOf();
-  await route.fulfill({ status: 200, body: await readFile(path), headers: { "content-type": TYPES[extname(path)] ?? "application/octet-stream", ...(policy && { "content-security-policy": policy }) } });
+  await route.fulfill({ body: await readFile(path), headers: { "content-type": TYPES[extname(path)] ?? "application/octet-stream", "content-security-policy": await policyOf() } });
 }
