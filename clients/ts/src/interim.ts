@@ -1,21 +1,7 @@
 // Shapes of routes that the API document does not describe yet. Each goes when the document has it.
 
 type Json<Body> = { content: { "application/json": Body } };
-type Operation<Answer> = { parameters: Record<never, never>; responses: { 200: Json<Answer> } };
 
-export interface Finding {
-  check: string;
-  level: "good" | "note" | "broken";
-  message: string;
-  messageKey: string;
-  messageParams?: Record<string, string | number>;
-}
-
-export interface Doctor {
-  ok: boolean;
-  version: string;
-  findings: Finding[];
-}
 
 export interface SubtitleTrack {
   id: string;
@@ -45,7 +31,5 @@ export interface StreamExtras {
 type ByStream = { parameters: { path: { streamId: string } } };
 
 export interface Interim {
-  "/api/doctor": { get: Operation<Doctor> };
-  "/api/doctor/report": { get: { parameters: Record<never, never>; responses: { 200: { content: { "text/plain": string } } } } };
   "/api/stream/{streamId}/subtitles": { get: ByStream & { responses: { 200: Json<Subtitles> } } };
 }

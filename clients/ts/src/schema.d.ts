@@ -73,6 +73,43 @@ export interface paths {
         patch: operations["patchDevicesDeviceId"];
         trace?: never;
     };
+    "/api/doctor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Examines the server and the machine that it runs on. Only for the owner. Takes a second or two; for some seconds after that the answer
+         *     stays the same.
+         */
+        get: operations["getDoctor"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/doctor/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The same as a text to be shown to somebody who helps: without tokens, films, names of people and public addresses. Only for the owner. */
+        get: operations["getDoctorReport"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -552,6 +589,11 @@ export interface components {
             /** @description RFC 3339. */
             notBefore: string;
         };
+        /**
+         * @description What is looked at.
+         * @enum {string}
+         */
+        Check: "server" | "ffmpeg" | "ffprobe" | "encoders" | "cage" | "ports" | "disk" | "database" | "certificate" | "discovery" | "torrents" | "clock";
         /** @description A device as the API shows it. */
         Device: {
             /** @description Whether it has the owner's scope. */
@@ -587,6 +629,15 @@ export interface components {
             /** @description The oldest first. */
             devices: components["schemas"]["Device"][];
         };
+        /** @description All that an examination found. */
+        Doctor: {
+            /** @description What was found out, check by check. */
+            findings: components["schemas"]["Finding"][];
+            /** @description Whether nothing is broken. */
+            ok: boolean;
+            /** @description Version of the program. */
+            version: string;
+        };
         /**
          * @description When a change is felt.
          * @enum {string}
@@ -606,6 +657,21 @@ export interface components {
          * @enum {string}
          */
         Fate: "open" | "used" | "expired" | "ended" | "replaced";
+        /** @description One thing that was found out. */
+        Finding: {
+            /** @description What was looked at. */
+            check: components["schemas"]["Check"];
+            /** @description How it is. */
+            level: components["schemas"]["Level"];
+            /** @description One sentence for people: what is so, and what to do. */
+            message: string;
+            /** @description Stable name of the sentence. */
+            messageKey: string;
+            /** @description What stands in the sentence. Names that end in `Bytes` are sizes. */
+            messageParams: {
+                [key: string]: unknown;
+            };
+        };
         /**
          * @description What a setting is about: settings of one group are shown together.
          * @enum {string}
@@ -672,6 +738,11 @@ export interface components {
          * @enum {string}
          */
         Kind: "text" | "number" | "size" | "time" | "switch" | "list" | "folder" | "file";
+        /**
+         * @description How a thing is.
+         * @enum {string}
+         */
+        Level: "good" | "note" | "broken";
         /**
          * @description How everything stands, in one word.
          * @enum {string}
@@ -1476,6 +1547,58 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             421: components["responses"]["WrongHost"];
             422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    getDoctor: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Doctor"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    getDoctorReport: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
         };

@@ -39,6 +39,9 @@ export type TorrentMagnet = Answer<"post", "/api/torrents/magnet">;
 /** What this person has watched. */
 export type Film = Schemas["WatchedFilm"];
 export type Notice = Schemas["Notice"];
+/** What the server found when it looked at itself. */
+export type Doctor = Schemas["Doctor"];
+export type Finding = Schemas["Finding"];
 export type Stopped = Schemas["Stopped"];
 
 /** What happened to a device; only the owner is told. */

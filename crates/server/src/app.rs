@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::resolved::cache_budget;
 use crate::config::{Command, Resolved};
 use crate::data_dir::{DataDir, Run, make_private};
+use crate::doctor::Examinations;
 use crate::history::History;
 use crate::http::base::Base;
 use crate::http::bind::{self, Doors, Ports};
@@ -84,6 +85,8 @@ pub struct App {
     pub addresses: watch::Receiver<Arc<Addresses>>,
     /// Where this server listens.
     pub ports: Ports,
+    /// What was found when somebody last asked whether all is well.
+    pub examinations: Arc<Examinations>,
 }
 
 impl App {
@@ -193,6 +196,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
         tls: presence.tls.clone(),
         addresses: presence.addresses.clone(),
         ports,
+        examinations: Arc::default(),
     };
     answer(sockets, http::open(door, app.clone()), &presence.tls, &doors);
 
@@ -307,7 +311,7 @@ async fn share_budget(streams: Arc<Streams>, mut live: watch::Receiver<Live>, ca
 }
 
 /// Bytes that the files under a folder take on the disk. What cannot be looked at counts nothing.
-fn size_of_tree(folder: &Path) -> u64 {
+pub(crate) fn size_of_tree(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => size_of_tree(&entry.path()),

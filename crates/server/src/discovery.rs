@@ -386,7 +386,7 @@ async fn in_time(goodbye: impl Future<Output = Result<(), mdns_sd::Error>>) {
 /// Whether the port and the groups of multicast DNS can be had on one of `addresses`.
 ///
 /// The library opens its sockets on a thread of its own and says nothing when that fails.
-fn multicast_is_possible(addresses: &[IpAddr]) -> io::Result<()> {
+pub fn multicast_is_possible(addresses: &[IpAddr]) -> io::Result<()> {
     let mut reason = io::Error::other("there is no address");
     for ip in addresses {
         match try_multicast(*ip) {

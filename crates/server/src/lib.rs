@@ -8,6 +8,7 @@ pub mod cage;
 pub mod config;
 pub mod data_dir;
 pub mod discovery;
+pub mod doctor;
 pub mod film;
 pub mod history;
 pub mod http;

@@ -15,7 +15,7 @@ use crate::app::Listening;
 use crate::config::typed::Asked;
 use crate::config::{self, Command, Machine, Mistakes, Resolved, Words};
 use crate::pair::Wanted;
-use crate::{app, cage, http, lan, pair, reset_ca};
+use crate::{app, cage, doctor, http, lan, pair, reset_ca};
 
 /// What the arguments came to.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub fn begin(arguments: impl IntoIterator<Item = OsString>) -> Begun {
         Ok(resolved) => match &resolved.command {
             Command::Openapi => Begun::Ended(print(&http::document().to_pretty_json().expect("the API document is plain JSON"))),
             Command::Pair { admin, person } => Begun::Ended(pair(&resolved.data_dir, &Wanted { admin: *admin, person: person.clone() })),
+            Command::Doctor => Begun::Ended(doctor::run(resolved)),
             Command::ResetCa { yes } => Begun::Ended(reset_ca::run(&resolved.data_dir, *yes)),
             Command::Serve | Command::Sample => Begun::Serve(Box::new(resolved)),
         },

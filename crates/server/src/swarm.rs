@@ -83,6 +83,14 @@ impl Swarm {
         }
     }
 
+    /// How many nodes of the DHT are known; `None` without it.
+    pub fn dht_nodes(&self) -> Option<usize> {
+        match self {
+            Self::Peers(torrents) => torrents.dht_nodes(),
+            Self::Mock(_) => None,
+        }
+    }
+
     /// Removes what an earlier run has left of torrents other than these.
     pub fn sweep(&self, keep: &[InfoHash]) {
         if let Self::Peers(torrents) = self {

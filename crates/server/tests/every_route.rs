@@ -63,6 +63,8 @@ const ROUTES: &[(&str, &str, For)] = &[
     ("POST", "/api/pairings", For::Admin),
     ("GET", "/api/pairings/{offerId}", For::Admin),
     ("DELETE", "/api/pairings/{offerId}", For::Admin),
+    ("GET", "/api/doctor", For::Admin),
+    ("GET", "/api/doctor/report", For::Admin),
     ("GET", "/api/settings", For::Admin),
     ("PATCH", "/api/settings", For::Admin),
 ];

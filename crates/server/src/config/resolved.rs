@@ -27,6 +27,8 @@ pub enum Command {
     },
     /// Make and seed the sample film and print its magnet.
     Sample,
+    /// See whether all is well, and say what is not.
+    Doctor,
     /// Throw the certificate authority away, so that the next start makes a new one.
     ResetCa {
         /// The price is known and accepted.
@@ -317,6 +319,7 @@ impl Reader<'_> {
             "serve" => Command::Serve,
             "pair" => Command::Pair { admin, person },
             "sample" => Command::Sample,
+            "doctor" => Command::Doctor,
             "reset-ca" => Command::ResetCa { yes },
             "openapi" => Command::Openapi,
             other => {
@@ -610,7 +613,7 @@ mod tests {
                 "There is no flag \"--wat\".",
                 "There is no setting for the environment variable \"BALCONY_FOO\".",
                 "There is no setting \"sound\" (in config.toml).",
-                "There is no command \"dance\"; there are serve, pair, sample, reset-ca, openapi.",
+                "There is no command \"dance\"; there are serve, pair, sample, doctor, reset-ca, openapi.",
                 "--http-port wants a number from 0 to 65535, not \"70000\".",
                 "--bind wants an IP address, not \"lan\".",
                 "--reserve-bytes wants a size such as 500MB, 20GiB or a number of bytes, not \"5 PB\".",

@@ -34,7 +34,7 @@ pub const ENVIRONMENT_PREFIX: &str = "BALCONY_";
 )]
 #[allow(missing_docs)]
 pub struct Typed {
-    /// What to do: serve (the default), pair, sample, reset-ca, openapi
+    /// What to do: serve (the default), pair, sample, doctor, reset-ca, openapi
     #[arg(value_name = "COMMAND")]
     pub command: Option<String>,
 
@@ -239,7 +239,7 @@ fn take_away(arguments: &mut Vec<OsString>, culprit: Option<&str>) -> bool {
 }
 
 /// The commands that can be typed.
-pub const COMMANDS: &[&str] = &["serve", "pair", "sample", "reset-ca", "openapi"];
+pub const COMMANDS: &[&str] = &["serve", "pair", "sample", "doctor", "reset-ca", "openapi"];
 
 /// The flags that say how one command works. They are no settings: neither file nor environment knows them.
 pub const COMMAND_FLAGS: &[(&str, &str)] = &[("admin", "pair"), ("person", "pair"), ("yes", "reset-ca")];

@@ -17,6 +17,7 @@ pub mod bind;
 pub mod certificate;
 pub mod cut;
 pub mod devices;
+pub mod doctor;
 pub mod document;
 pub mod events;
 pub mod health;
@@ -89,6 +90,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(notice::routes())
         .merge(overview::routes())
         .merge(certificate::routes())
+        .merge(doctor::routes())
 }
 
 /// The API document (OpenAPI 3.1).

@@ -2,6 +2,9 @@
 
 use rusqlite_migration::{M, Migrations};
 
+/// The number of steps: what `user_version` says once all are done.
+pub(super) const LATEST: i64 = 3;
+
 /// Every step, in order.
 pub(super) fn all() -> Migrations<'static> {
     Migrations::new(vec![M::up(FIRST), M::up(DEVICES), M::up(HISTORY)])
@@ -103,5 +106,9 @@ mod tests {
     #[test]
     fn the_steps_are_valid() {
         super::all().validate().expect("valid");
+        let mut connection = rusqlite::Connection::open_in_memory().expect("opened");
+        super::all().to_latest(&mut connection).expect("made");
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("read");
+        assert_eq!(version, super::LATEST);
     }
 }

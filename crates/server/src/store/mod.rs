@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use tokio::sync::oneshot;
 
 mod migrations;
@@ -61,6 +61,63 @@ pub enum StoreError {
     /// Anything else that SQLite reports.
     #[error("the database reports: {0}")]
     Sqlite(String),
+}
+
+/// How a database file is, looked at from beside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Soundness {
+    /// It is not there.
+    Absent,
+    /// It holds together.
+    Sound {
+        /// The newest time in it.
+        newest: Option<jiff::Timestamp>,
+    },
+    /// It does not, in SQLite's words.
+    Damaged(String),
+    /// A newer program wrote it.
+    Newer,
+    /// It cannot be opened or read.
+    Unreadable(String),
+}
+
+/// Looks at a database file without changing anything, whether a server has it open or not. Blocks.
+pub fn examine(path: &Path) -> Soundness {
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Soundness::Absent,
+        Err(error) => return Soundness::Unreadable(error.kind().to_string()),
+    }
+    match look_at(path) {
+        Ok(soundness) => soundness,
+        Err(error) => match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Soundness::Damaged(error.to_string()),
+            _ => Soundness::Unreadable(error.to_string()),
+        },
+    }
+}
+
+fn look_at(path: &Path) -> rusqlite::Result<Soundness> {
+    let url = url::Url::from_file_path(path).map_err(|()| rusqlite::Error::InvalidPath(path.to_owned()))?;
+    let mut journal = path.as_os_str().to_owned();
+    journal.push("-wal");
+    // Without a journal nobody has it open. Opened in the usual way, a journal would be made, and be somebody else's if somebody else looks.
+    let how = if Path::new(&journal).exists() { "ro" } else { "ro&immutable=1" };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(format!("{url}?mode={how}"), flags)?;
+    connection.busy_timeout(Duration::from_secs(1))?;
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        return Ok(Soundness::Damaged(verdict));
+    }
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version > migrations::LATEST {
+        return Ok(Soundness::Newer);
+    }
+    let newest = "SELECT max(at) FROM (SELECT max(created_at) AS at FROM streams UNION ALL SELECT max(last_seen_at) FROM devices
+                  UNION ALL SELECT max(created_at) FROM people)";
+    let newest: Option<i64> = if version == 0 { None } else { connection.query_row(newest, [], |row| row.get(0))? };
+    Ok(Soundness::Sound { newest: newest.and_then(|at| jiff::Timestamp::from_millisecond(at).ok()) })
 }
 
 type Command = Box<dyn FnOnce(&mut Connection) + Send>;

@@ -238,6 +238,41 @@ async fn what_was_answered_survives_a_kill() {
     assert_eq!(other.streams().await.expect("read").len(), 20);
 }
 
+/// From beside, a sound one is told from a damaged one, open or not; and looking leaves no trace.
+#[tokio::test]
+async fn looking_from_beside_changes_nothing() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("a name with ? and #.db");
+    let names = || {
+        let mut names: Vec<_> = std::fs::read_dir(folder.path()).expect("folder").map(|entry| entry.expect("entry").file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!((examine(&path), names().len()), (Soundness::Absent, 0));
+    let store = Store::open(&path).expect("made");
+    let mut late = stream("a", 4_000_000_000);
+    store.save_stream(&late).await.expect("saved");
+    let newest = |second| Soundness::Sound { newest: Some(Timestamp::from_second(second).expect("time")) };
+    assert_eq!(examine(&path), newest(4_000_000_000), "what stands in the journal counts");
+    late.created_at = Timestamp::from_second(4_000_000_001).expect("time");
+    store.save_stream(&late).await.expect("saved while somebody looked");
+    assert_eq!(examine(&path), newest(4_000_000_001));
+    drop(store);
+    let before = names();
+    assert_eq!((examine(&path), names()), (newest(4_000_000_001), before));
+    let raw = rusqlite::Connection::open(&path).expect("opened");
+    raw.pragma_update(None, "user_version", 99).expect("set");
+    drop(raw);
+    assert_eq!(examine(&path), Soundness::Newer);
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes.iter_mut().skip(5000).step_by(3).for_each(|byte| *byte ^= 0x55);
+    std::fs::write(&path, bytes).expect("damaged");
+    assert!(matches!(examine(&path), Soundness::Damaged(_)), "{:?}", examine(&path));
+    std::fs::write(&path, "this is no database, but it is long enough to look at".repeat(100)).expect("written");
+    assert!(matches!(examine(&path), Soundness::Damaged(_)), "{:?}", examine(&path));
+    assert!(matches!(examine(folder.path()), Soundness::Unreadable(_)));
+}
+
 #[cfg(unix)]
 #[test]
 fn the_files_are_only_for_us() {

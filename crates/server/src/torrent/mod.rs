@@ -409,6 +409,12 @@ impl Torrents {
         self.0.shared.paused.subscribe()
     }
 
+    /// How many nodes of the DHT are known; `None` without it.
+    pub fn dht_nodes(&self) -> Option<usize> {
+        let stats = self.0.finder.dht.as_ref()?.stats();
+        Some(stats.routing_table_size + stats.routing_table_size_v6)
+    }
+
     /// Lets torrents talk to an address, although it may be private: one of our own seeders.
     pub fn admit(&self, peer: SocketAddr) {
         self.0.admission.name(peer);

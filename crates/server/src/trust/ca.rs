@@ -196,6 +196,11 @@ impl Authority {
         self.fingerprint
     }
 
+    /// Its end.
+    pub fn until(&self) -> SystemTime {
+        self.until
+    }
+
     /// Whether a certificate for this address would be accepted below it.
     pub fn permits(&self, ip: IpAddr) -> bool {
         self.constraints.as_ref().is_none_or(|constraints| constraints.permit(ip))

@@ -176,6 +176,11 @@ impl Tls {
         self.serving.0.load().fingerprint
     }
 
+    /// The end of the certificate of now.
+    pub fn until(&self) -> SystemTime {
+        self.serving.0.load().until
+    }
+
     /// Names and addresses that the certificate of now is good for; IPv6 addresses without brackets, no wildcards.
     pub fn hosts(&self) -> Vec<String> {
         self.serving.0.load().subject.hosts()
