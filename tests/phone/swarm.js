@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 const SEED = fileURLToPath(new URL("../../crates/server/tests/support/seed.py", import.meta.url));
 const PIECE = 256 * 1024;
 
-/** Seeds a file; answers its magnet link and how to end it. */
+/** Seeds a file or a folder; answers its magnet link, where it listens, how to make it slow, and how to end it. */
 export async function seed(path, torrentFile) {
   const child = spawn("/usr/bin/python3", [SEED, path, torrentFile, String(PIECE), "0"], { stdio: ["pipe", "pipe", "inherit"] });
   const lines = createInterface({ input: child.stdout });
@@ -20,6 +20,10 @@ export async function seed(path, torrentFile) {
   if (ready !== "ready") throw new Error(`the seeder said ${line}`);
   return {
     magnet: `magnet:?xt=urn:btih:${infoHash}&x.pe=127.0.0.1:${port}`,
+    infoHash,
+    peer: `127.0.0.1:${port}`,
+    /** How many bytes a second it sends from now on; 0: as many as it can. */
+    pace: (bytes) => new Promise((done) => child.stdin.write(`${bytes}\n`, done)),
     async end() {
       if (child.exitCode !== null) return;
       const gone = once(child, "exit");

@@ -1,8 +1,8 @@
-"""Seeds one file or folder with libtorrent, on loopback, until stdin is closed.
+"""Seeds one file or folder with libtorrent, on loopback, until stdin is closed. A line there is how fast it may send from now on.
 
 usage: seed.py PATH TORRENT_FILE PIECE_LENGTH PORT
 
-Makes TORRENT_FILE if it is not there. Prints "ready INFO_HASH PORT" when it listens. Talks to nobody by itself.
+Bytes a second; 0: as fast as it can. Makes TORRENT_FILE if it is not there. Prints "ready INFO_HASH PORT" when it listens. Talks to nobody by itself.
 """
 import os
 import sys
@@ -31,7 +31,7 @@ params = lt.add_torrent_params()
 params.ti = lt.torrent_info(torrent_file)
 params.save_path = os.path.dirname(path)
 params.flags = (params.flags | lt.torrent_flags.seed_mode) & ~lt.torrent_flags.auto_managed & ~lt.torrent_flags.paused
-session.add_torrent(params)
+torrent = session.add_torrent(params)
 for _ in range(200):
     if session.is_listening() and session.listen_port() != 0:
         break
@@ -39,4 +39,6 @@ for _ in range(200):
 else:
     sys.exit("it does not listen")
 print("ready", params.ti.info_hash(), session.listen_port(), flush=True)
-sys.stdin.read()
+for line in sys.stdin:
+    # The limits of the session do not count for peers on loopback; those of a torrent do.
+    torrent.set_upload_limit(int(line))
