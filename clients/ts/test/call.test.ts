@@ -1,5 +1,7 @@
 // One call: what goes over the line, and when it is repeated. The clock is ours.
 
+import { getEventListeners } from "node:events";
+
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { BalconyError, type ServiceOptions, StreamingService } from "../src/index.js";
@@ -337,6 +339,21 @@ describe("calling off", () => {
     await pass(0);
     expect(listed.error).toMatchObject({ code: "aborted" });
     expect(asked).toHaveLength(at === 0 ? 0 : 1);
+  });
+
+  it("leaves nothing at a signal that lives on", async () => {
+    const { balcony } = service([fine, nobody, fine, () => problem(404, "not_found"), () => json(stream({ status: "ready" }))]);
+    const { signal } = new AbortController();
+    await list(balcony, { signal });
+    const retried = outcome(list(balcony, { signal }));
+    await pass(500);
+    expect(retried.value).toBeDefined();
+    await expect(list(balcony, { signal })).rejects.toMatchObject({ code: "not_found" });
+    await balcony.waitForReady("s1", undefined, { signal });
+    balcony.startPolling("s1", () => {}, { signal }).stop();
+    balcony.watch({}, { signal }).stop();
+    await pass(0);
+    expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 
   it("ends even a fetch that does not care", async () => {
