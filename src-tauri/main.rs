@@ -140,6 +140,7 @@ fn hear(app: &AppHandle, event: RunEvent, inside: &Inside) {
             window::hide(app);
             app.state::<Shell>().closed(app);
         }
+        RunEvent::WindowEvent { event: WindowEvent::Focused(false), .. } => app.state::<Shell>().left(app),
         // The last window is gone; that ends nothing.
         RunEvent::ExitRequested { code: None, api, .. } => api.prevent_exit(),
         // On some systems nothing runs after this.

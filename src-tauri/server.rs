@@ -17,7 +17,8 @@ const SILENCE: Duration = Duration::from_secs(40);
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     client: Client,
-    base: String,
+    /// `host:port`.
+    at: String,
     token: String,
 }
 
@@ -64,12 +65,12 @@ impl Server {
     pub(crate) fn at(listening: &Listening) -> reqwest::Result<Self> {
         // Never through a proxy: the token is for this machine.
         let client = Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).read_timeout(SILENCE).build()?;
-        Ok(Self { client, base: format!("http://{}", listening.http), token: listening.owner.reveal().to_owned() })
+        Ok(Self { client, at: listening.http.to_string(), token: listening.owner.reveal().to_owned() })
     }
 
-    /// What a page must know to reach it: its address, and a token.
+    /// What a page must know to reach it: `host:port`, and a token.
     pub(crate) fn reached(&self) -> (&str, &str) {
-        (&self.base, &self.token)
+        (&self.at, &self.token)
     }
 
     /// Everything that happens, as server-sent events.
@@ -113,7 +114,7 @@ impl Server {
     }
 
     fn ask(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
+        self.client.request(method, format!("http://{}{path}", self.at)).bearer_auth(&self.token)
     }
 
     async fn told<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Refusal> {

@@ -349,6 +349,12 @@ impl Shell {
         tauri::async_runtime::spawn_blocking(move || app.state::<Self>().take_session(&app));
     }
 
+    /// The window was left: its page may have changed whether the program starts at login.
+    pub(crate) fn left(&self, app: &AppHandle) {
+        lock(&self.checks).login = app.autolaunch().is_enabled().unwrap_or_default();
+        self.redraw(app);
+    }
+
     fn take_session(&self, app: &AppHandle) {
         let login = app.autolaunch().is_enabled().unwrap_or_default();
         let links = app.deep_link().is_registered("magnet").unwrap_or_default();

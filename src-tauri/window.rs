@@ -55,8 +55,8 @@ fn turn(window: &WebviewWindow, route: &str) -> tauri::Result<()> {
 /// The page learns where the server is, and gets a token, from a script that runs before its own: neither stands in an address. It runs
 /// in every page of this window, so the window goes to no page but its own.
 fn build(app: &AppHandle, server: &Server, route: &str) -> tauri::Result<WebviewWindow> {
-    let (base, token) = server.reached();
-    let told = format!("window.__BALCONY__ = {{ server: {}, token: {} }};", literal(base), literal(token));
+    let (at, token) = server.reached();
+    let told = format!("window.__BALCONY__ = {{ server: {}, token: {} }};", literal(at), literal(token));
     let (elsewhere, outside) = (app.clone(), app.clone());
     WebviewWindowBuilder::new(app, MAIN, WebviewUrl::App(format!("#{route}").into()))
         .initialization_script(told)

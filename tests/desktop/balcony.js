@@ -27,17 +27,22 @@ export function program() {
 
 /** Starts it and waits until its server listens. */
 export async function start(stage, { args = [], env = {}, name = "balcony" } = {}) {
-  const data = join(stage.folder, name, "data");
   const running = stage.start(program(), [...flags(stage, name), ...args], { env });
+  const app = await attach(stage, { env, name, running });
+  return { ...app, running, end: (signal) => running.end(signal) };
+}
+
+/** What a test needs of one that was started by whomever, once its server listens. */
+export async function attach(stage, { env = {}, name = "balcony", running } = {}) {
+  const data = join(stage.folder, name, "data");
   const run = await eventually("run.json", async () => {
-    if (running.ended) throw new Error(`it ended: ${running.stderr}`);
+    if (running?.ended) throw new Error(`it ended: ${running.stderr}`);
     const run = JSON.parse(await readFile(join(data, "run.json"), "utf8"));
-    return run.pid === running.pid && run;
+    return (!running || run.pid === running.pid) && run;
   });
   const token = (await readFile(run.adminTokenFile, "utf8")).trim();
   return {
-    running,
-    pid: running.pid,
+    pid: run.pid,
     data,
     token,
     http: run.http,
@@ -54,7 +59,6 @@ export async function start(stage, { args = [], env = {}, name = "balcony" } = {
       if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
       return text ? JSON.parse(text) : undefined;
     },
-    end: (signal) => running.end(signal),
   };
 }
 
