@@ -266,3 +266,24 @@ describe("when the server is killed", () => {
     assert.ok((await film()).time < time + 5);
   });
 });
+
+describe("when the device is revoked while it plays", () => {
+  it("stops and says so", async () => {
+    const { code } = await server.call("POST", "/api/pairings", {});
+    const { token, deviceId } = await server.call("POST", "/api/pair", { code, deviceName: "Pixel 8", platform: "Android 15" });
+    const asks = (path, body) => fetch(`http://${server.http}${path}`, { method: body ? "POST" : "GET", headers: { authorization: `Bearer ${token}`, "content-type": "application/json" }, body: body && JSON.stringify(body) }).then((answer) => answer.json());
+    let mine = await asks("/api/stream/start", { magnetLink });
+    for (const deadline = Date.now() + 60_000; mine.status !== "ready" && Date.now() < deadline; ) {
+      await new Promise((done) => setTimeout(done, 100));
+      mine = await asks(`/api/stream/status/${mine.streamId}`);
+    }
+    const other = await device(browser, { http: server.http, token }, PHONE);
+    page = await other.context.newPage();
+    await page.goto(`http://${server.http}/#/stream/${mine.streamId}`);
+    await reaches(1);
+    await server.call("DELETE", `/api/devices/${deviceId}`);
+    await page.getByText("No longer paired").waitFor({ timeout: 10_000 });
+    assert.equal(await page.evaluate(() => [...document.querySelectorAll("video")].some((video) => !video.paused)), false, "nothing plays on");
+    await other.context.close();
+  });
+});

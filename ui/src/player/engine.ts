@@ -120,8 +120,8 @@ export class Engine {
     };
     this.#settles?.abort();
     const { signal } = (this.#settles = new AbortController());
-    // Told before the first byte is asked for: so nothing of the beginning is fetched.
-    video.addEventListener("loadstart", () => at > 0 && video.readyState === 0 && (video.currentTime = at), { once: true, signal });
+    // Told before the first byte is asked for: so nothing of the beginning is fetched. For DASH the loader does not bear it.
+    video.addEventListener("loadstart", () => at > 0 && source.method !== "dash" && video.readyState === 0 && (video.currentTime = at), { once: true, signal });
     video.addEventListener("loadedmetadata", settle, { once: true, signal });
     this.#player.src({ src: source.url, type: source.type });
     // Through the player, which waits until the element has the new source.
