@@ -2,7 +2,6 @@
 
 type Json<Body> = { content: { "application/json": Body } };
 
-
 export interface SubtitleTrack {
   id: string;
   format: string;

@@ -181,8 +181,8 @@ impl Stream {
         let Seen { view, watching, .. } = self.seen.borrow().clone();
         let mut view = behind(view, &format!("{base}/m/{}", ticket.as_str()));
         let named = |device: &DeviceId| Some(Named { id: device.to_string(), name: self.devices.name_for(device, viewer)? });
-        view.device = named(&self.device());
         view.watching = watching.iter().filter_map(named).collect();
+        view.device = named(&self.device());
         let person = if viewer.admin { self.devices.person_name(&self.person) } else { None };
         view.person = person.map(|name| Named { id: self.person.to_string(), name });
         view

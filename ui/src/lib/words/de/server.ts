@@ -99,6 +99,7 @@ export const findings: Catalogue["findings"] = {
   discovery_no_address: "Dieser Computer hat keine Adresse in einem Netz, das ein Telefon erreicht. Verbinde ihn per Kabel oder WLAN.",
   discovery_impossible: (told) => `Dieser Server lässt sich im Haus nicht bekannt machen: ${told.t("reason")}. Telefone kommen über den Code zum Koppeln, unter ${told.t("address")}.`,
   torrents_good: "Peers werden im DHT und über Tracker gesucht. Dafür muss kein Port geöffnet sein.",
+  torrents_mock: "Das ist die Attrappe (--mock): Von niemandem wird etwas geholt, und jeder Film ist ein eigener.",
   torrents_no_dht: "Das DHT ist ausgeschaltet (--no-dht): Magnet-Links ohne Tracker finden niemanden.",
   torrents_no_trackers: "Tracker sind ausgeschaltet (--no-trackers): Peers werden nur im DHT gesucht.",
   torrents_alone: "DHT und Tracker sind ausgeschaltet (--no-dht, --no-trackers): Nur Peers, die im Magnet-Link oder mit --peer genannt sind, werden gefunden.",
