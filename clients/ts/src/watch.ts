@@ -171,9 +171,9 @@ class Watch {
       try {
         await this.#look(true, polling.signal);
         if (polling.signal.aborted) break;
-        this.#tell("polling");
-        // The server is back: so may the events be.
+        // A server that is back may hold events again: they have until the next look.
         if (failures) this.#wake();
+        else this.#tell("polling");
         failures = 0;
       } catch (thrown) {
         const error = asError(thrown);
