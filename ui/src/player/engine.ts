@@ -84,6 +84,11 @@ export class Engine {
     vhs.xhr = this.#requests.send;
     Object.assign(vhs, AHEAD);
 
+    // For Safari's AirPlay, the loader puts the playlist beside its buffer. Other WebKits, which look like Safari to it, take the playlist
+    // and cannot play it. Where this function is missing, the loader gives them its buffer alone.
+    const html5 = videojs.getTech("Html5") as unknown as { prototype: { addSourceElement?: unknown } };
+    if (!nativeHls) html5.prototype.addSourceElement = undefined;
+
     this.#player = videojs(element, {
       children: ["mediaLoader"],
       controls: false,
