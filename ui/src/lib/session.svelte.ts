@@ -59,10 +59,13 @@ class Session {
     this.retryAt = undefined;
     try {
       this.health = await this.balcony.checkHealth();
-      if (!this.token) {
+      const { token } = this;
+      if (!token) {
         this.state = "strange";
         return;
       }
+      // Another tab may have been paired meanwhile.
+      this.balcony.configure({ token });
       this.me = await this.balcony.call("get", "/api/devices/me");
       this.state = "paired";
       live.follow(this.balcony, () => this.lost());

@@ -1,6 +1,7 @@
 // From a link to the page of its stream.
 import type { Quality } from "@balcony/client";
 import { capabilities } from "./capabilities";
+import { keepLink } from "./link";
 import { preferences } from "./preferences.svelte";
 import { router } from "./router.svelte";
 import { session } from "./session.svelte";
@@ -11,6 +12,7 @@ export async function start(magnet: string, options: { fileIndex?: number | null
   const method = preferences.method === "auto" ? undefined : preferences.method;
   const wishes = { ...(typeof fileIndex === "number" && { fileIndex }), ...(quality && { quality }), ...(method && { method }) };
   const stream = await session.balcony.startStream(magnet, { ...wishes, capabilities: capabilities() });
+  keepLink(stream.infoHash, magnet);
   router.go(`/stream/${stream.streamId}`, { replace: router.route.page === "files" || router.route.page === "add" });
 }
 

@@ -1,7 +1,7 @@
 // Adding films, stopping them, and starting one again. Whoever adds something at the computer sees it on the home page.
 import { BalconyError, type Quality, type StartOptions, type Stream } from "@balcony/client";
 import { capabilities } from "$lib/capabilities";
-import { history } from "$lib/history.svelte";
+import { linkOf } from "$lib/link";
 import { live } from "$lib/live.svelte";
 import { router } from "$lib/router.svelte";
 import { session } from "$lib/session.svelte";
@@ -92,10 +92,8 @@ class Films {
   async #linkOf(stream: Stream): Promise<{ magnet: string; options: StartOptions }> {
     const known = this.#links.get(stream.streamId);
     if (known) return known;
-    if (!history.known) await history.read();
-    const film = history.films.find(({ infoHash }) => infoHash === stream.infoHash);
     const options = { quality: stream.quality as Quality, ...(typeof stream.fileIndex === "number" && { fileIndex: stream.fileIndex }) };
-    return { magnet: film?.magnetLink ?? `magnet:?xt=urn:btih:${stream.infoHash}`, options };
+    return { magnet: await linkOf(stream.infoHash), options };
   }
 
   async #try(work: () => Promise<Stream>): Promise<boolean> {

@@ -16,7 +16,7 @@ export const messages: Catalogue["messages"] = {
   asking_for_metadata: (told) => `Asking ${told.whole("peers")} peers what is in it (${told.duration("seconds")})`,
   connecting: (told) => `Connecting to those who share it (${told.duration("seconds")})`,
   waiting_for_bytes: (told) => `Waiting for the first bytes (${told.duration("seconds")})`,
-  reading_index: "Reading the film's table of contents",
+  reading_index: "Reading the film’s table of contents",
   probing: "Looking at picture and sound",
   buffering: (told) => `Fetching the beginning: ${told.percent("percent")} at ${told.speed("speed")}`,
   converting: (told) => `Converting the first seconds (${told.duration("seconds")})`,
