@@ -27,7 +27,7 @@ const SECONDS = 120;
 const PATIENCE = Number(process.env.PATIENCE ?? 30_000);
 const WAIT = { timeout: PATIENCE };
 /** What a browser says of a server that is gone, and of questions that are refused for a reason. */
-const EXPECTED = /net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|EMPTY_RESPONSE|INCOMPLETE_CHUNKED_ENCODING|SOCKET_NOT_CONNECTED|NETWORK_IO_SUSPENDED|FAILED)|status of (401|403|404|410|422|503|504)|Worker registration blocked/;
+const EXPECTED = /net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|CONNECTION_CLOSED|EMPTY_RESPONSE|INCOMPLETE_CHUNKED_ENCODING|SOCKET_NOT_CONNECTED|NETWORK_IO_SUSPENDED|FAILED)|status of (401|403|404|410|422|503|504)|Worker registration blocked/;
 
 let isOver = false;
 /** One part of the evening. Each needs those before it. */
@@ -189,9 +189,9 @@ describe("an evening in one house", () => {
     await button(desk, "Understood").click();
     await unseen(desk, "Use Balcony for films");
     // The first question of the page is about it, so it would be there.
-    const asked = desk.waitForResponse((answer) => answer.url().endsWith("/api/notice"));
+    const asked = desk.waitForResponse((answer) => answer.url().endsWith("/api/notice") && answer.request().method() === "GET");
     await desk.reload();
-    assert.equal((await (await asked).json()).seen, true);
+    assert.equal((await asked).status(), 200);
     await seen(desk, "This computer fetches.");
     assert.equal(await desk.getByText("Use Balcony for films").count(), 0);
     await desk.locator(".qr img").waitFor(WAIT);
@@ -212,9 +212,6 @@ describe("an evening in one house", () => {
     await phone.waitForURL(`https://${server.https}/`, WAIT);
     await seen(phone, "Nothing here yet");
     assert.equal(new URL(phone.url()).hash, "");
-    await seen(desk, "Anna’s Pixel is paired");
-    await look(desk, "desk-paired");
-    await button(desk, "Home").click();
     await seen(desk, "Anna’s Pixel was paired just now.");
     await look(desk, "desk-newcomer");
     const { devices } = await server.call("GET", "/api/devices");
@@ -227,9 +224,9 @@ describe("an evening in one house", () => {
     await look(phone, "phone-empty");
     await button(phone, "Understood").tap();
     await unseen(phone, "Use Balcony for films");
-    const asked = phone.waitForResponse((answer) => answer.url().endsWith("/api/notice"));
+    const asked = phone.waitForResponse((answer) => answer.url().endsWith("/api/notice") && answer.request().method() === "GET");
     await phone.reload();
-    assert.equal((await (await asked).json()).seen, true);
+    assert.equal((await asked).status(), 200);
     await seen(phone, "Nothing here yet");
     assert.equal(await phone.getByText("Use Balcony for films").count(), 0);
   });
@@ -259,7 +256,7 @@ describe("an evening in one house", () => {
   });
 
   it("says what it waits for while the line is slow", async () => {
-    await seen(phone, /Fetching the beginning: \d+\s%|Waiting for the first bytes|table of contents/);
+    await seen(phone, /Fetching the beginning: \d+\s%|Waiting for the first bytes|table of contents|Plays in about/);
     await seen(phone, /\d+\skB\/s/);
     await seen(phone, "1 peer");
     await seen(phone, "It begins by itself.");
@@ -300,7 +297,7 @@ describe("an evening in one house", () => {
     await phone.keyboard.press("Escape");
     await leave(phone);
     await seen(phone, "Continue watching");
-    await seen(phone, /\d+ s left/);
+    await seen(phone, /\d+\ss left/);
     await look(phone, "phone-home");
     await phone.locator(".film").first().tap();
     await reaches(phone, time - 3);
@@ -311,8 +308,17 @@ describe("an evening in one house", () => {
 
   it("goes on on another device of the same person, and is nobody else's business", async () => {
     const { time } = await film(phone);
-    tablet = await paired("Anna’s Tablet", { viewport: { width: 800, height: 1280 }, userAgent: TABLET });
+    await desk.goto(`http://${server.http}/#/pair`);
+    await desk.locator(".keycode").filter({ hasText: /^\s*\w{4} \w{4}/ }).waitFor(WAIT);
+    await look(desk, "desk-pair");
+    tablet = await (await device({ ...handheld, viewport: { width: 800, height: 1280 }, userAgent: TABLET })).newPage();
+    await tablet.goto(`https://${server.https}/`);
+    await tablet.locator("#code").fill(await desk.locator(".keycode > :first-child").innerText());
+    await tablet.locator("#name").fill("Anna’s Tablet");
+    await button(tablet, "Pair").tap();
     await seen(tablet, "Nothing here yet");
+    await seen(desk, "Anna’s Tablet is paired");
+    await look(desk, "desk-paired");
     // It came in as somebody of its own; the owner says whose it is.
     await desk.getByRole("navigation").getByText("Devices").click();
     await seen(desk, "Anna’s Tablet");
@@ -345,7 +351,7 @@ describe("an evening in one house", () => {
     const { time } = await film(phone);
     await wake(phone);
     await button(phone, "More").click();
-    await button(phone, "Stop the film").click();
+    await button(phone, /^Stop the film/).click();
     await seen(phone, /was stopped\./);
     await seen(phone, "Continue watching");
     await look(phone, "phone-stopped");
@@ -374,10 +380,10 @@ describe("an evening in one house", () => {
     await seen(desk, /Studio does not answer. Trying again in \d+ s/);
     await look(desk, "desk-lost");
     await look(phone, "player-lost");
-    const strange = await guest.context().newPage();
-    // Its shell is kept where the certificate is trusted; nothing else is.
-    await guest.reload().catch(() => {});
-    await strange.close();
+    // The pages themselves are kept on a phone that trusts the certificate.
+    if (!process.env.PAGES_UNDER_TEST) await guest.goto(`https://${server.https}/`);
+    await seen(guest, /does not answer/);
+    await look(guest, "phone-lost");
     server = await again();
     await unseen(phone, /does not answer/);
     await unseen(desk, /does not answer/);
@@ -425,15 +431,12 @@ describe("an evening in one house", () => {
     assert.equal((await server.call("GET", "/api/settings")).settings.expireAfter.value, 3 * 86_400);
     await desk.getByRole("textbox", { name: "Name of this computer" }).fill("Attic");
     await desk.keyboard.press("Enter");
-    await seen(desk, "Counts from the next start on.").catch(() => {});
+    await seen(desk, /^Attic$/);
     assert.equal((await server.call("GET", "/api/settings")).settings.name.value, "Attic");
     await desk.getByRole("navigation").getByText("Diagnostics").click();
     await desk.getByRole("heading", { name: "Diagnostics" }).waitFor(WAIT);
     await unseen(desk, "Checking");
     await look(desk, "desk-diagnostics");
-    await desk.goto(`http://${server.http}/#/pair`);
-    await seen(desk, /New code in/);
-    await look(desk, "desk-pair");
     await guest.goto(`https://${server.https}/#/settings`);
     await seen(guest, "How films come");
     await look(guest, "phone-settings");
@@ -441,21 +444,39 @@ describe("an evening in one house", () => {
 
   it("speaks German", async () => {
     const german = await ownersPage({ locale: "de-DE" });
-    for (const [path, text] of [["", "Angepasst"], ["devices", "x"], ["settings", "x"], ["diagnostics", "x"], ["pair", "x"]]) {
-      void text;
-      await german.goto(`http://${server.http}/#/${path}`);
-      await german.getByRole("heading").first().waitFor(WAIT);
+    await german.goto(`http://${server.http}/`);
+    for (const [path, title] of [["", "Start"], ["devices", "Geräte"], ["settings", "Einstellungen"], ["diagnostics", "Diagnose"], ["pair", "Telefon koppeln"]]) {
+      await german.evaluate((path) => { location.hash = `#/${path}`; }, path);
+      await german.getByRole("heading", { name: title, exact: true, level: 1 }).waitFor(WAIT);
       assert.equal(await german.evaluate(() => document.documentElement.lang), "de");
       await look(german, `de-desk-${path || "home"}`);
     }
+    await german.context().close();
+    const jan = await paired("Jans Handy", { locale: "de-DE" });
+    await seen(jan, "Noch nichts hier");
+    await look(jan, "de-phone-empty");
+    await jan.goto(`https://${server.https}/#/settings`);
+    await jan.getByRole("heading", { name: "Sprache" }).waitFor(WAIT);
+    await look(jan, "de-phone-settings");
+    await jan.goto(`https://${server.https}/#/files?magnet=${encodeURIComponent(pack.magnet)}`);
+    await jan.getByRole("button", { name: /S01E01/ }).waitFor(WAIT);
+    await look(jan, "de-phone-files");
+    await jan.getByRole("button", { name: /S01E01/ }).tap();
+    await reaches(jan, 1);
+    await wake(jan);
+    await button(jan, "Anhalten").click();
+    await look(jan, "de-player");
+    await jan.context().close();
   });
 
   it("ends for the phone that the owner revokes", async () => {
+    await jump(phone, 0.1);
+    if ((await film(phone)).paused) await button(phone, /^Play/).click();
+    await reaches(phone, SECONDS * 0.1);
     await desk.getByRole("navigation").getByText("Devices").click();
     await desk.getByRole("main").getByRole("button", { name: "Revoke Anna’s Pixel" }).last().click();
     await seen(desk, "Revoke Anna’s Pixel?");
     await look(desk, "desk-revoke");
-    await reaches(phone, 0);
     await desk.getByRole("alertdialog").getByRole("button", { name: "Revoke" }).click();
     await phone.getByRole("alert").waitFor(WAIT);
     await look(phone, "player-revoked");

@@ -58,6 +58,7 @@ async function picture(page, name) {
 
 /** Looks at what a page shows now, in both sizes and both themes, then very narrow, then with text of twice the size. */
 export async function look(page, name) {
+  if (process.env.SKIP_LOOK) return;
   const own = page.viewportSize();
   assert.ok(own, "a page has a size");
   for (const [size, theme] of [[PHONE, "light"], [PHONE, "dark"], [DESK, "light"], [DESK, "dark"]]) {
@@ -75,11 +76,14 @@ export async function look(page, name) {
   await settle(page);
   await wide(page, `${name}-320`);
   await page.setViewportSize(PHONE);
-  await page.evaluate(() => (document.documentElement.style.fontSize = "200%"));
+  // As somebody sets it in the browser: the limits of the layout are in its unit, too.
+  const inside = await page.context().newCDPSession(page);
+  await inside.send("Page.setFontSizes", { fontSizes: { standard: 32 } });
   await settle(page);
   await wide(page, `${name}-large`);
   await picture(page, `${name}-large`);
-  await page.evaluate(() => (document.documentElement.style.fontSize = ""));
+  await inside.send("Page.setFontSizes", { fontSizes: { standard: 16 } });
+  await inside.detach();
   await page.setViewportSize(own);
   await settle(page);
 }
