@@ -17,6 +17,7 @@ import tempfile
 import time
 
 import films
+import pages
 import starts
 import trust
 from parts import Line, Nginx, Peak, Seeder, Server, connect, fetch, lay_out, timescale, until
@@ -226,6 +227,8 @@ class Bench:
         return [
             ("start server", lambda: starts.server(self)),
             ("start desktop", lambda: starts.desktop(self)),
+            ("pages pair", lambda: pages.pair(self)),
+            ("pages play", lambda: pages.play(self)),
             ("first unlimited front", lambda: self.first("front.mp4", 1.2)),
             ("first unlimited behind", lambda: self.first("behind.mp4", 1.2)),
             ("first unlimited mkv", lambda: self.first("film.mkv", 1.4)),
