@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 // The window, driven by WebKit's own driver: its page reaches the server inside, shows what happens there, and plays.
+=======
+// The window, driven by WebKit's own driver: its page reaches the server inside and shows what happens there.
+>>>>>>> 98dd102 (The window, driven: its page gets a token of the run, pairs, shows a stream, stops it, and may load what its player needs)
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -103,6 +107,7 @@ it("turns to the page that the tray asks for", { timeout: 60_000 }, async () => 
   await tray.click("Pair a phone…");
   await page.wait(async () => (await page.executeScript("return location.hash")) === "#/pair", APPEARS_WITHIN);
 });
+<<<<<<< HEAD
 
 it("plays a film, with picture and sound, and the tray sees it", { timeout: 90_000 }, async () => {
   const tray = await stage.tray();
@@ -132,3 +137,5 @@ it("plays a film, with picture and sound, and the tray sees it", { timeout: 90_0
   assert.ok(film.sound > 10_000, JSON.stringify(film));
   await eventually("the tray's word", async () => (await tray.menu())[1].label.startsWith("Watched on this computer"));
 });
+=======
+>>>>>>> 98dd102 (The window, driven: its page gets a token of the run, pairs, shows a stream, stops it, and may load what its player needs)
