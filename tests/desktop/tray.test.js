@@ -309,6 +309,19 @@ describe("the session", () => {
     await stage.window();
     await app.end();
   });
+
+  it("can paste its diagnostics", async () => {
+    const notifications = await balcony.service(stage, "notifications");
+    app = await balcony.start(stage, { args: ["--hidden"] });
+    const tray = await stage.tray();
+    await says(tray, /^Ready$/);
+    await tray.click("Copy diagnostics");
+    await notifications.hears("a word about it", ({ summary }) => summary === "Diagnostics copied");
+    const copied = await stage.run("xclip", ["-o", "-selection", "clipboard"]);
+    assert.match(copied, /ffmpeg/);
+    assert.ok(!copied.includes(app.token));
+    await app.end();
+  });
 });
 
 describe("the end", () => {
