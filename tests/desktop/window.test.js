@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-// The window, driven by WebKit's own driver: its page reaches the server inside, shows what happens there, and plays.
-=======
 // The window, driven by WebKit's own driver: its page reaches the server inside and shows what happens there.
->>>>>>> 98dd102 (The window, driven: its page gets a token of the run, pairs, shows a stream, stops it, and may load what its player needs)
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -107,35 +103,3 @@ it("turns to the page that the tray asks for", { timeout: 60_000 }, async () => 
   await tray.click("Pair a phone…");
   await page.wait(async () => (await page.executeScript("return location.hash")) === "#/pair", APPEARS_WITHIN);
 });
-<<<<<<< HEAD
-
-it("plays a film, with picture and sound, and the tray sees it", { timeout: 90_000 }, async () => {
-  const tray = await stage.tray();
-  await app.again(seeder.magnet);
-  const hash = await page.wait(async () => {
-    const hash = await page.executeScript("return location.hash");
-    return /^#\/(stream|watch)\//.test(hash) && hash;
-  }, APPEARS_WITHIN);
-  assert.ok(hash);
-  const state = () => page.executeScript(`
-    const film = document.querySelector("video");
-    return film && { time: film.currentTime, width: film.videoWidth, error: film.error?.message, paused: film.paused,
-      frames: film.getVideoPlaybackQuality?.().totalVideoFrames, sound: film.webkitAudioDecodedByteCount };`);
-  await page.wait(state, 40_000, "there is no player");
-  // A page may not begin with sound by itself: somebody presses play.
-  await eventually("the film", async () => {
-    const film = await state();
-    if (film?.paused) await page.executeScript("document.querySelector('video').play().catch(() => {})");
-    assert.equal(film?.error ?? null, null);
-    assert.ok(film?.time > 3, JSON.stringify(film));
-    return film;
-  }, 40_000);
-  const film = await state();
-  await stage.screenshot("window-plays");
-  assert.equal(film.width, 640, JSON.stringify(film));
-  assert.ok(film.frames > 24, JSON.stringify(film));
-  assert.ok(film.sound > 10_000, JSON.stringify(film));
-  await eventually("the tray's word", async () => (await tray.menu())[1].label.startsWith("Watched on this computer"));
-});
-=======
->>>>>>> 98dd102 (The window, driven: its page gets a token of the run, pairs, shows a stream, stops it, and may load what its player needs)
