@@ -337,7 +337,7 @@ describe("the window", () => {
   });
   after(() => context?.close());
 
-  const code = () => page.locator(".keycode");
+  const code = () => page.locator(".keycode [aria-hidden]");
   const shown = async () => (await code().textContent()).replace(/\s/g, "");
 
   it("shows a code at first", async () => {
