@@ -127,8 +127,13 @@ export class Film {
     void playback.play();
   }
 
+  /** Goes to a place, in seconds. From the end, where it had stopped by itself, it plays on. */
   seek(time: number): void {
-    this.playback?.seek(inside(time, this.duration));
+    const { playback } = this;
+    if (!playback) return;
+    const stoppedByItself = playback.ended;
+    playback.seek(inside(time, this.duration));
+    if (stoppedByItself) void playback.play();
   }
 
   skip(by: number): void {
