@@ -241,11 +241,14 @@ describe("when the server is killed", () => {
     await reaches(cut + 2);
     await page.getByText("does not answer").waitFor({ timeout: 15_000 });
     await jump(0.95);
-    await page.getByText(/Fetching this part \(\d+\ss\)/).waitFor({ timeout: 15_000 });
+    // On a quick machine the whole of this short film is here already; then there is nothing to wait for.
+    const waits = await page.evaluate(() => !Array.from({ length: document.querySelector("video").buffered.length }, (_, n) => n).some((n) => document.querySelector("video").buffered.end(n) > 59));
+    if (waits) await page.getByText(/Fetching this part \(\d+\ss\)/).waitFor({ timeout: 15_000 });
     await page.waitForTimeout(2000);
     server = await start();
-    await reaches(57.5, 30_000);
-    assert.equal(await page.getByText("does not answer").count(), 0);
+    if (!waits) await jump(0.5);
+    await reaches(waits ? 57.5 : 31, 30_000);
+    await page.getByText("does not answer").waitFor({ state: "hidden", timeout: 40_000 });
     assert.deepEqual(said.filter((text) => !GONE.test(text)), []);
     assert.deepEqual(await page.evaluate(() => window.violations), []);
     assert.equal(await page.evaluate(() => performance.getEntriesByType("navigation").length), 1);
