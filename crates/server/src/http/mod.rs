@@ -72,7 +72,7 @@ const PAGES_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'se
 
 /// What a page may use of a phone: what a player needs, and what is pasted.
 const PAGES_PERMISSIONS: &str = "autoplay=(self), clipboard-read=(self), clipboard-write=(self), fullscreen=(self), picture-in-picture=(self), \
-    screen-wake-lock=(self), web-share=(self), camera=(), geolocation=(), microphone=(), payment=(), usb=()";
+    screen-wake-lock=(self), camera=(), geolocation=(), microphone=(), payment=(), usb=()";
 
 /// All routes of the API; each brings its part of the API document.
 pub fn routes() -> OpenApiRouter<App> {
