@@ -41,5 +41,4 @@ export const say = {
   playsIn: (given: { seconds: number }) => `Läuft in etwa ${duration(given.seconds)}`,
   peers: (given: { count: number }) => (given.count === 1 ? "1 Peer" : `${given.count} Peers`),
   fetched: (given: { percent: string }) => `${given.percent} geladen`,
-  bigBlank: "Noch nichts hier",
 };

@@ -97,7 +97,6 @@ export const say = {
   filmBegins: "Beginnt",
   filmBeginsFor: (given: { seconds: number }) => `Beginnt (${duration(given.seconds)})`,
   sourceSlow: "Der Umwandler oder die Peers sind langsamer als der Film.",
-  tapToPlay: "Zum Abspielen tippen",
   playerServerGone: (given: { server: string }) => `${given.server} antwortet nicht. Was auf diesem Gerät ist, läuft weiter.`,
   playerRetryIn: (given: { seconds: number }) => `Nächster Versuch in ${given.seconds} s.`,
   cannotPlayTitle: "Dieser Browser kann ihn nicht abspielen",

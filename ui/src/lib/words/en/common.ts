@@ -41,5 +41,4 @@ export const say = {
   playsIn: (given: { seconds: number }) => `Plays in about ${duration(given.seconds)}`,
   peers: (given: { count: number }) => (given.count === 1 ? "1 peer" : `${given.count} peers`),
   fetched: (given: { percent: string }) => `${given.percent} fetched`,
-  bigBlank: "Nothing here yet",
 };

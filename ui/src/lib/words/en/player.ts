@@ -97,7 +97,6 @@ export const say = {
   filmBegins: "Beginning",
   filmBeginsFor: (given: { seconds: number }) => `Beginning (${duration(given.seconds)})`,
   sourceSlow: "The encoder or the peers are slower than the film.",
-  tapToPlay: "Tap to play",
   playerServerGone: (given: { server: string }) => `${given.server} does not answer. What is on this device keeps playing.`,
   playerRetryIn: (given: { seconds: number }) => `Trying again in ${given.seconds} s.`,
   cannotPlayTitle: "This browser cannot play it",
