@@ -36,6 +36,7 @@ export default defineConfig({
   build: { target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false }, reportCompressedSize: false, chunkSizeWarningLimit: 800, rolldownOptions: { output: { codeSplitting: { groups: [
     // Video.js changes seldom: a file of its own stays in the browser's cache. What keeps it quiet has to come before it.
     { name: "video", test: /node_modules\/(video\.js|@videojs|videojs-|m3u8-parser|mpd-parser|mux\.js|aes-decrypter|global|@babel|keycode|safe-json-parse|is-function|min-document|process)|player\/(quiet|xml)/ },
+    { name: "video-hls", test: /node_modules\/hls\.js/ },
   ] } } } },
   server: { host: "127.0.0.1" },
   plugins: [

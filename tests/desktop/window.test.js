@@ -103,3 +103,32 @@ it("turns to the page that the tray asks for", { timeout: 60_000 }, async () => 
   await tray.click("Pair a phone…");
   await page.wait(async () => (await page.executeScript("return location.hash")) === "#/pair", APPEARS_WITHIN);
 });
+
+it("plays a film, with picture and sound, and the tray sees it", { timeout: 90_000 }, async () => {
+  const tray = await stage.tray();
+  await app.again(seeder.magnet);
+  const hash = await page.wait(async () => {
+    const hash = await page.executeScript("return location.hash");
+    return /^#\/(stream|watch)\//.test(hash) && hash;
+  }, APPEARS_WITHIN);
+  assert.ok(hash);
+  const state = () => page.executeScript(`
+    const film = document.querySelector("video");
+    return film && { time: film.currentTime, width: film.videoWidth, error: film.error?.message, paused: film.paused,
+      frames: film.getVideoPlaybackQuality?.().totalVideoFrames, sounds: film.audioTracks?.length };`);
+  await page.wait(state, 40_000, "there is no player");
+  // A page may not begin with sound by itself: somebody presses play.
+  await eventually("the film", async () => {
+    const film = await state();
+    if (film?.paused) await page.executeScript("document.querySelector('video').play().catch(() => {})");
+    assert.equal(film?.error ?? null, null);
+    assert.ok(film?.time > 3, JSON.stringify(film));
+    return film;
+  }, 40_000);
+  const film = await state();
+  await stage.screenshot("window-plays");
+  assert.equal(film.width, 640, JSON.stringify(film));
+  assert.ok(film.frames > 24, JSON.stringify(film));
+  assert.equal(film.sounds, 1, JSON.stringify(film));
+  await eventually("the tray's word", async () => (await tray.menu())[1].label.startsWith("Watched on this computer"));
+});

@@ -1,6 +1,6 @@
 // The player's decisions: places, keys, ways to come, links, pictures for the bar.
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { boxOf, methodsOf, prefersNativeHls, qualitiesBelow, rowsOf, sourceOf } from "../src/player/choices";
+import { boxOf, methodsOf, qualitiesBelow, rowsOf, sourceOf, waysOf } from "../src/player/choices";
 import { actOf, nextSpeed } from "../src/player/keys";
 import { infuse, intent, playlistFile, systemOf, vlc } from "../src/player/links";
 import { PatientRequests, waitAfter, type Late } from "../src/player/patient";
@@ -58,11 +58,16 @@ describe("ways to come", () => {
   const hls = "https://h/m/t/master.m3u8";
   const dash = "https://h/m/t/manifest.mpd";
   const direct = "https://h/m/t/file/A%20film.mkv";
+  const most = { nativeHls: false, dash: true };
+  const window = { nativeHls: false, dash: false };
 
   it("offers what there is", () => {
-    expect(methodsOf({ streamUrl: hls, directUrl: direct })).toEqual(["auto", "hls", "original"]);
-    expect(methodsOf({ streamUrl: hls, dashUrl: dash, directUrl: direct })).toEqual(["auto", "hls", "dash", "original"]);
-    expect(methodsOf({ streamUrl: direct, directUrl: direct })).toEqual(["auto", "hls", "original"]);
+    expect(methodsOf({ streamUrl: hls, directUrl: direct }, most)).toEqual(["auto", "hls", "original"]);
+    expect(methodsOf({ streamUrl: hls, dashUrl: dash, directUrl: direct }, most)).toEqual(["auto", "hls", "dash", "original"]);
+    expect(methodsOf({ streamUrl: direct, directUrl: direct }, most)).toEqual(["auto", "hls", "original"]);
+    expect(methodsOf({ streamUrl: hls, dashUrl: dash, directUrl: direct }, window)).toEqual(["auto", "hls", "original"]);
+    expect(sourceOf({ streamUrl: hls, dashUrl: dash }, "dash", window)).toMatchObject({ url: hls, method: "hls" });
+    expect(sourceOf({ streamUrl: dash, dashUrl: dash, directUrl: direct }, "auto", window)).toMatchObject({ url: direct, method: "original" });
   });
 
   it.each([
@@ -74,19 +79,19 @@ describe("ways to come", () => {
     ["hls", { streamUrl: direct, directUrl: direct }, undefined],
     ["auto", {}, undefined],
   ] as const)("%s", (method, stream, source) => {
-    const found = sourceOf(stream, method, false);
+    const found = sourceOf(stream, method, most);
     if (source) expect(found).toMatchObject(source);
     else expect(found).toBeUndefined();
   });
 
   it.each([
-    ["an iPhone", { vendor: "Apple Computer, Inc.", platform: "iPhone", hasMediaSource: true, canPlay: true }, true],
-    ["Safari", { vendor: "Apple Computer, Inc.", platform: "MacIntel", hasMediaSource: true, canPlay: true }, true],
-    ["WebKitGTK, whose own HLS fails", { vendor: "Apple Computer, Inc.", platform: "Linux x86_64", hasMediaSource: true, canPlay: true }, false],
-    ["Chromium", { vendor: "Google Inc.", platform: "Linux armv8l", hasMediaSource: true, canPlay: true }, false],
-    ["an old phone without Media Source Extensions", { vendor: "", platform: "Linux", hasMediaSource: false, canPlay: true }, true],
-    ["Firefox", { vendor: "", platform: "Win32", hasMediaSource: true, canPlay: false }, false],
-  ])("uses the HLS of %s: as it should", (_, browser, native) => expect(prefersNativeHls(browser)).toBe(native));
+    ["an iPhone", { vendor: "Apple Computer, Inc.", platform: "iPhone", hasMediaSource: true, canPlay: true }, { nativeHls: true, dash: true }],
+    ["Safari", { vendor: "Apple Computer, Inc.", platform: "MacIntel", hasMediaSource: true, canPlay: true }, { nativeHls: true, dash: true }],
+    ["WebKitGTK, whose own HLS fails", { vendor: "Apple Computer, Inc.", platform: "Linux x86_64", hasMediaSource: true, canPlay: true }, { nativeHls: false, dash: false }],
+    ["Chromium", { vendor: "Google Inc.", platform: "Linux armv8l", hasMediaSource: true, canPlay: true }, { nativeHls: false, dash: true }],
+    ["an old phone without Media Source Extensions", { vendor: "", platform: "Linux", hasMediaSource: false, canPlay: true }, { nativeHls: true, dash: true }],
+    ["Firefox", { vendor: "", platform: "Win32", hasMediaSource: true, canPlay: false }, { nativeHls: false, dash: true }],
+  ])("knows the ways to %s", (_, browser, ways) => expect(waysOf(browser)).toEqual(ways));
 
   it("calls pictures by their box", () => {
     expect([boxOf(1920, 1080), boxOf(1920, 800), boxOf(854, 480), boxOf(640, 480), boxOf(1280, 720), boxOf(7680, 4320), boxOf(320, 136)]).toEqual([1080, 1080, 480, 480, 720, 2160, 360]);

@@ -18,12 +18,12 @@ const TYPES: Record<string, string> = { mp4: "video/mp4", m4v: "video/mp4", mov:
 
 type Addresses = Pick<Stream, "streamUrl" | "dashUrl" | "directUrl" | "title">;
 
-/** The methods that this film offers. Where the stream was started for the original alone, HLS is another stream of it. */
-export function methodsOf(stream: Addresses): Method[] {
+/** The methods that this film offers to a browser. Where the stream was started for the original alone, HLS is another stream of it. */
+export function methodsOf(stream: Addresses, { dash }: Ways): Method[] {
   return [
     "auto",
     "hls",
-    ...(stream.dashUrl ? ["dash" as const] : []),
+    ...(dash && stream.dashUrl ? ["dash" as const] : []),
     ...(stream.directUrl ? ["original" as const] : []),
   ];
 }
@@ -34,13 +34,14 @@ function playlistOf({ streamUrl }: Addresses): string | undefined {
 }
 
 /** What to give to the player: the address of the chosen method, else HLS. `undefined`: this stream has none such. */
-export function sourceOf(stream: Addresses, method: Method, nativeHls: boolean): Source | undefined {
+export function sourceOf(stream: Addresses, method: Method, { nativeHls, dash }: Ways): Source | undefined {
   const playlist = playlistOf(stream);
   if (method === "original" && stream.directUrl) return original(stream.directUrl);
-  if (method === "dash" && stream.dashUrl) return { url: stream.dashUrl, type: DASH, native: false, method: "dash" };
+  const manifest: Source | undefined = dash && stream.dashUrl ? { url: stream.dashUrl, type: DASH, native: false, method: "dash" } : undefined;
+  if (method === "dash" && manifest) return manifest;
   if (playlist) return { url: playlist, type: HLS, native: nativeHls, method: "hls" };
   if (method === "hls") return undefined;
-  if (stream.dashUrl) return { url: stream.dashUrl, type: DASH, native: false, method: "dash" };
+  if (manifest) return manifest;
   return stream.directUrl ? original(stream.directUrl) : undefined;
 }
 
@@ -49,14 +50,33 @@ function original(url: string): Source {
   return { url, type: TYPES[ending] ?? "video/mp4", native: true, method: "original" };
 }
 
+/** What a browser is, as far as films go. */
+interface Browser {
+  /** `navigator.vendor` and `navigator.platform`. */
+  vendor: string;
+  platform: string;
+  hasMediaSource: boolean;
+  /** Whether it says that it plays HLS by itself. */
+  canPlay: boolean;
+}
+
+/** How films come to a browser best. */
+export interface Ways {
+  /** It plays the playlist by itself. */
+  nativeHls: boolean;
+  /** DASH is among the choices. */
+  dash: boolean;
+}
+
 /**
- * Whether the browser's own HLS is better than ours: on Apple's systems, where it gives AirPlay, the battery and the lock screen; not
- * in other WebKits, where it does not work, nor where there is no other way.
+ * How films come to a browser best. Its own HLS is better than ours on Apple's systems, where it gives AirPlay, the battery and the lock
+ * screen; not in other WebKits, where it does not work, nor where there is no other way. In those other WebKits (the window under Linux)
+ * Video.js fills the buffer and the picture never moves, while hls.js plays: there is no DASH then.
  */
-export function prefersNativeHls(browser: { vendor: string; platform: string; hasMediaSource: boolean; canPlay: boolean }): boolean {
-  if (!browser.canPlay) return false;
-  const isApple = browser.vendor.startsWith("Apple") && /^(Mac|iPhone|iPad|iPod)/.test(browser.platform);
-  return isApple || !browser.hasMediaSource;
+export function waysOf({ vendor, platform, hasMediaSource, canPlay }: Browser): Ways {
+  const isWebKit = vendor.startsWith("Apple");
+  const isApple = isWebKit && /^(Mac|iPhone|iPad|iPod)/.test(platform);
+  return { nativeHls: canPlay && (isApple || !hasMediaSource), dash: isApple || !isWebKit || !hasMediaSource };
 }
 
 const BOXES = [2160, 1440, 1080, 720, 480, 360] as const;

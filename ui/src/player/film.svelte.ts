@@ -5,8 +5,8 @@ import { local } from "$lib/local";
 import { preferences } from "$lib/preferences.svelte";
 import { session } from "$lib/session.svelte";
 import { capabilities } from "$lib/capabilities";
-import { methodsOf, prefersNativeHls, sourceOf, type Method } from "./choices";
-import { Engine, type Level, type Sound } from "./engine";
+import { methodsOf, sourceOf, type Method, type Source } from "./choices";
+import { ways, type Engine, type Level, type MakesEngine, type Sound } from "./engine";
 import type { Late } from "./patient";
 import { beginAt, inside } from "./place";
 import { Playback } from "./playback.svelte";
@@ -61,20 +61,22 @@ export class Film {
 
   constructor(stream: Stream) {
     this.stream = stream;
-    this.method = methodsOf(stream).find((method) => method === preferences.method) ?? "auto";
+    this.method = this.methods.find((method) => method === preferences.method) ?? "auto";
   }
 
-  /** Whether the browser plays the playlist by itself. */
-  readonly nativeHls = prefersNativeHls({
-    vendor: navigator.vendor,
-    platform: navigator.platform,
-    hasMediaSource: "MediaSource" in window || "ManagedMediaSource" in window,
-    canPlay: document.createElement("video").canPlayType("application/vnd.apple.mpegurl") !== "",
-  });
+  /** The ways in which the film can come here. */
+  get methods(): Method[] {
+    return methodsOf(this.stream, ways);
+  }
+
+  /** What to load by a way. */
+  sourceBy(method: Method): Source | undefined {
+    return sourceOf(this.stream, method, ways);
+  }
 
   /** Puts the film into the page and begins. */
-  mount(place: HTMLElement): void {
-    const engine = new Engine(place, this.nativeHls, {
+  mount(place: HTMLElement, makeEngine: MakesEngine): void {
+    const engine = makeEngine(place, {
       levels: () => this.#readLevels(),
       sounds: () => this.#readSounds(),
       late: (late) => (this.late = late),
@@ -143,7 +145,7 @@ export class Film {
   /** Another way for the film to come; remembered. */
   use(method: Method): void {
     this.method = preferences.method = method;
-    if (sourceOf(this.stream, method, this.nativeHls)) this.#reload();
+    if (this.sourceBy(method)) this.#reload();
     else void this.changeTo(this.stream.quality as Quality, method);
   }
 
@@ -221,7 +223,7 @@ export class Film {
   }
 
   #load(at: number, plays: boolean): void {
-    const source = sourceOf(this.stream, this.method, this.nativeHls);
+    const source = this.sourceBy(this.method);
     if (!source || !this.playback) return;
     this.trouble = undefined;
     this.pinned = undefined;
