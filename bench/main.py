@@ -4,6 +4,7 @@ Every figure is the median of several runs; a floor is either computed from the 
 with what it is the floor of, so that a busy machine hurts both.
 """
 import argparse
+import contextlib
 import concurrent.futures
 import functools
 import json
@@ -70,6 +71,20 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
             out = subprocess.run([self.asked.raw, magnet, folder, *words], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         return float(out.stdout.strip())
+
+    @contextlib.contextmanager
+    def fetching(self, magnet, film):
+        """While the torrent library alone fetches a whole film."""
+        with tempfile.TemporaryDirectory(dir=self.work) as folder:
+            words = [self.asked.raw, magnet, folder, "0-%d" % os.path.getsize(film.path)]
+            process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+            try:
+                yield
+                if process.poll() is not None:
+                    raise RuntimeError("the film was there before the measure was over")
+            finally:
+                process.kill()
+                process.wait()
 
     def first(self, name, target):
         """POST to the last byte of the first video and audio segment, as fast as the seeder can."""

@@ -10,7 +10,7 @@
   // v1.<offer>.<secret>.<fingerprint>; anything else is no code of ours, and the next page asks for a typed one.
   const scanned = /^#v1\.[\w-]+\.[\w-]+\.([\w-]{22})$/.exec(location.hash);
   const onward = `${https}/pair${scanned ? location.hash : ""}`;
-  let next, checked, asking = false, over = false;
+  let next, checked, asking = false, looked = false, over = false;
 
   function show(section) {
     const now = byId(section);
@@ -56,8 +56,9 @@
 
   function trusted() {
     over = true;
+    // Who comes with a phone that trusts already has nothing to read here; who has just taught it to sees that it worked.
+    if (!looked) return location.replace(onward);
     show("trusted");
-    // Long enough to be seen.
     setTimeout(() => location.replace(onward), 900);
   }
 
@@ -88,6 +89,7 @@
       await why();
     }
     asking = false;
+    looked = true;
     if (!over) next = setTimeout(look, PACE);
   }
 

@@ -1,6 +1,7 @@
 // From a link to the page of its stream.
 import type { Quality } from "@balcony/client";
 import { capabilities } from "./capabilities";
+import { loadPlayer } from "../player/load";
 import { keepLink } from "./link";
 import { preferences } from "./preferences.svelte";
 import { router } from "./router.svelte";
@@ -11,7 +12,10 @@ export async function start(magnet: string, options: { fileIndex?: number | null
   const { fileIndex, quality } = options;
   const method = preferences.method === "auto" ? undefined : preferences.method;
   const wishes = { ...(typeof fileIndex === "number" && { fileIndex }), ...(quality && { quality }), ...(method && { method }) };
-  const stream = await session.balcony.startStream(magnet, { ...wishes, capabilities: capabilities() });
+  const starting = session.balcony.startStream(magnet, { ...wishes, capabilities: capabilities() });
+  // It comes while the computer finds the film. What fails now is tried again where it is needed.
+  void loadPlayer().catch(() => {});
+  const stream = await starting;
   keepLink(stream.infoHash, magnet);
   router.go(`/stream/${stream.streamId}`, { replace: router.route.page === "files" || router.route.page === "add" });
 }

@@ -25,13 +25,17 @@ use super::problem::{Path, Problem};
 use super::streams::find;
 use crate::app::App;
 use crate::config::Resolved;
-use crate::stream::{Stream, Streams, Viewing};
+use crate::stream::state::State as Stage;
+use crate::stream::view::Status;
+use crate::stream::{Seen, Stream, Streams, Viewing};
 use crate::trust::Devices;
 use crate::trust::devices::DeviceEvent;
 use crate::trust::{DeviceId, PersonId, StreamId};
 
-/// At most four events a second.
-const PACE: Duration = Duration::from_millis(250);
+/// At most so many events of a stream in any second.
+const MOST: usize = 4;
+/// Numbers that move take turns that leave one of those free, so that a stream which is ready is told of at once.
+const PACE: Duration = Duration::from_millis(334);
 /// How often new streams are looked for in the list of all at most.
 const LIST_PACE: Duration = Duration::from_millis(500);
 /// A comment keeps the line open.
@@ -172,27 +176,71 @@ fn gone(id: &StreamId) -> Event {
     Event::default().event("gone").json_data(json!({ "streamId": id })).unwrap_or_default()
 }
 
+/// When a stream's next event may be sent.
+#[derive(Default)]
+struct Pace {
+    /// The last ones, at most [`MOST`].
+    sent: VecDeque<Instant>,
+}
+
+impl Pace {
+    /// `hurried`: something happened that somebody waits for.
+    fn due(&self, hurried: bool) -> Instant {
+        let full = self.sent.front().filter(|_| self.sent.len() >= MOST).map(|first| *first + Duration::from_secs(1));
+        let turn = self.sent.back().filter(|_| !hurried).map(|last| *last + PACE);
+        full.max(turn).unwrap_or_else(Instant::now)
+    }
+
+    fn sent(&mut self, at: Instant) {
+        if self.sent.len() >= MOST {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(at);
+    }
+}
+
+/// What is told of a stream to one device.
+struct Telling {
+    stream: Arc<Stream>,
+    changes: watch::Receiver<Seen>,
+    base: Base,
+    viewer: DeviceId,
+    devices: Arc<Devices>,
+    pace: Pace,
+    told: Option<Status>,
+}
+
+impl Telling {
+    /// The next event, and whether the stream is over; `None` when it is forgotten, or exists for this device no longer.
+    async fn next(&mut self) -> Option<(Event, bool)> {
+        self.changes.changed().await.ok()?;
+        loop {
+            let hurried = self.told != Some(self.changes.borrow_and_update().view.status);
+            tokio::select! {
+                () = tokio::time::sleep_until(self.pace.due(hurried)) => break,
+                more = self.changes.changed() => if more.is_err() { break },
+            }
+        }
+        let seen = self.changes.borrow_and_update().clone();
+        self.pace.sent(Instant::now());
+        self.told = Some(seen.view.status);
+        // Asked each time: what it may know may be something else by now.
+        let view = self.stream.view(self.base.as_str(), &self.devices.holder(&self.viewer)?);
+        let event = Event::default().event("stream").json_data(&view).unwrap_or_default();
+        Some((event, matches!(seen.state, Stage::Stopped | Stage::Expired)))
+    }
+}
+
 /// A stream's changes as events for a device: the object at once, then at each change, `gone` at the end.
 fn changes(stream: Arc<Stream>, base: Base, viewer: DeviceId, devices: Arc<Devices>) -> BoxStream<'static, Event> {
     let mut changes = stream.changes();
     changes.mark_changed();
-    let state = (Some((stream, changes)), base, viewer, devices, true);
-    stream::unfold(state, |(open, base, viewer, devices, first)| async move {
-        let (stream, mut changes) = open?;
-        if !first {
-            tokio::time::sleep(PACE).await;
-        }
-        if changes.changed().await.is_err() {
-            return None;
-        }
-        let state = changes.borrow_and_update().state.clone();
-        // Asked each time: what it may know may be something else by now.
-        let view = stream.view(base.as_str(), &devices.holder(&viewer)?);
-        let event = Event::default().event("stream").json_data(&view).unwrap_or_default();
-        let over = matches!(state, crate::stream::state::State::Stopped | crate::stream::state::State::Expired);
-        let gone = over.then(|| gone(&stream.id));
-        let next = (!over).then_some((stream, changes));
-        Some((stream::iter([Some(event), gone].into_iter().flatten()), (next, base, viewer, devices, false)))
+    let telling = Telling { stream, changes, base, viewer, devices, pace: Pace::default(), told: None };
+    stream::unfold(Some(telling), |telling| async move {
+        let mut telling = telling?;
+        let (event, over) = telling.next().await?;
+        let gone = over.then(|| gone(&telling.stream.id));
+        Some((stream::iter([Some(event), gone].into_iter().flatten()), (!over).then_some(telling)))
     })
     .flatten()
     .boxed()
@@ -208,4 +256,39 @@ fn answer(events: BoxStream<'static, Event>, gone: CancellationToken, stopping: 
     };
     let until_over = events.take_until(Box::pin(over)).map(Ok::<_, Infallible>);
     Sse::new(until_over).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_awaited_does_not_wait_behind_numbers() {
+        let began = Instant::now();
+        let mut pace = Pace::default();
+        for _ in 0..20 {
+            let due = pace.due(false);
+            pace.sent(due.max(began));
+        }
+        let last = *pace.sent.back().expect("one was sent");
+        assert_eq!(pace.due(false), last + PACE);
+        assert!(pace.due(true) <= last + Duration::from_millis(1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_second_sees_more_than_four(hurries in proptest::collection::vec(any::<bool>(), 1..60)) {
+            let mut pace = Pace::default();
+            let mut sent = vec![Instant::now()];
+            pace.sent(sent[0]);
+            for hurried in hurries {
+                let at = pace.due(hurried).max(sent[sent.len() - 1]);
+                pace.sent(at);
+                sent.push(at);
+            }
+            prop_assert!(sent.windows(MOST + 1).all(|five| five[MOST] - five[0] >= Duration::from_secs(1)));
+        }
+    }
 }
