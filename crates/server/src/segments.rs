@@ -22,7 +22,7 @@ use crate::source::{Source, SourceError};
 /// Segments of some minutes of film.
 const LEAST_ROOM: u64 = 64 << 20;
 /// Bytes that are read and sent in one go.
-const READ: u64 = 1024 * 1024;
+const READ: u64 = 512 * 1024;
 /// The same for bytes that have to come first: what is here of them is not held back for long.
 const READ_MISSING: u64 = 128 * 1024;
 

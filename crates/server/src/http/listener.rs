@@ -51,7 +51,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
 /// How much of an answer TLS seals before the socket takes it. As much as is read from the disk in one go: sealed in smaller pieces, the
 /// same bytes cost a third more of the processor, because the client is woken for each of them.
-const TLS_BUFFER: usize = 1 << 20;
+const TLS_BUFFER: usize = 512 << 10;
 /// Buffer of one connection for request heads; beyond it hyper answers by itself.
 const HEAD_BUFFER: usize = 64 << 10;
 /// The most headers of one request in HTTP/2, in bytes, before they reach the door.
