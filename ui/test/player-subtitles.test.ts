@@ -1,6 +1,6 @@
 // Subtitles of any file become cues, and no file becomes markup.
 import { describe, expect, it } from "vitest";
-import { cuesOf, cueText, decode, shownAt, toVtt, type Cue } from "../src/player/subtitles";
+import { cuesOf, cueText, decode, shownAt, type Cue } from "../src/player/subtitles";
 
 const plain = (cue: Cue) => cue.lines.map((line) => line.map(({ text }) => text).join("")).join("|");
 const brief = (text: string) => cuesOf(text).map((cue) => [cue.start, cue.end, plain(cue)]);
@@ -64,11 +64,8 @@ describe("showing", () => {
     expect(shownAt(cues, time).map(plain)).toEqual(texts);
   });
 
-  it("writes them as WebVTT that reads as the same", () => {
+  it("writes their text in WebVTT's marks, and nothing of it is markup", () => {
     const made = cuesOf("1\n01:00:01,250 --> 01:00:02,000\n<i>1 < 2</i> & <script>alert(1)</script>\nend\n");
-    const text = toVtt(made);
-    expect(text).toBe("WEBVTT\n\n01:00:01.250 --> 01:00:02.000\n<i>1 &lt; 2</i> &amp; alert(1)\nend\n");
-    expect(cuesOf(text)).toEqual(made);
-    expect(made[0] && cueText(made[0])).toContain("&amp;");
+    expect(made.map(cueText)).toEqual(["<i>1 &lt; 2</i> &amp; alert(1)\nend"]);
   });
 });

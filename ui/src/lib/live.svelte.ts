@@ -56,6 +56,12 @@ class Live {
     });
   }
 
+  /** The server was heard by another way: what it tells is asked for again at once. */
+  heard(): void {
+    // The client takes this for a network that is back.
+    if (this.connection.state === "lost") dispatchEvent(new Event("online"));
+  }
+
   /** Stops following and forgets. */
   end(): void {
     this.#watch?.stop();

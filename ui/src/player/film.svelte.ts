@@ -79,7 +79,10 @@ export class Film {
     const engine = makeEngine(place, {
       levels: () => this.#readLevels(),
       sounds: () => this.#readSounds(),
-      late: (late) => (this.late = late),
+      late: (late) => {
+        this.late = late;
+        if (late?.status !== 0) live.heard();
+      },
       failed: (code) => this.#failed(code),
     });
     this.#engine = engine;

@@ -158,16 +158,6 @@ export function shownAt(cues: readonly Cue[], time: number): Cue[] {
   return cues.slice(Math.max(0, low - 200), low).filter((cue) => time < cue.end);
 }
 
-/** Cues as WebVTT, for players that take only files. */
-export function toVtt(cues: readonly Cue[]): string {
-  const stamp = (time: number) => {
-    const ms = Math.round(time * 1000);
-    const two = (n: number) => String(n).padStart(2, "0");
-    return `${two(Math.floor(ms / 3_600_000))}:${two(Math.floor(ms / 60_000) % 60)}:${two(Math.floor(ms / 1000) % 60)}.${String(ms % 1000).padStart(3, "0")}`;
-  };
-  return `WEBVTT\n\n${cues.map((cue) => `${stamp(cue.start)} --> ${stamp(cue.end)}${cue.top ? " line:0" : ""}\n${cueText(cue)}\n`).join("\n")}`;
-}
-
 /** The text of one cue in WebVTT's marks. */
 export function cueText(cue: Cue): string {
   const escaped = (text: string) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
