@@ -499,6 +499,18 @@ mod tests {
     }
 
     #[test]
+    fn every_code_has_its_page() {
+        let pages = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/problems");
+        let index = std::fs::read_to_string(pages.join("README.md")).expect("an index");
+        for code in Code::ALL {
+            let page = std::fs::read_to_string(pages.join(format!("{}.md", code.as_str()))).expect("a page");
+            assert!(page.starts_with(&format!("# `{}`: {}\n", code.as_str(), code.title())), "{}", code.as_str());
+            assert!(index.contains(&format!("[{0}]({0}.md)", code.as_str())), "{}", code.as_str());
+        }
+        assert_eq!(std::fs::read_dir(&pages).expect("a folder").count(), Code::ALL.len() + 1, "a page of no code");
+    }
+
+    #[test]
     fn a_problem_has_the_contracts_document() {
         let mut body = Problem::new(Code::BadMagnet, "It has no info hash.").body();
         assert_eq!(body.trace_id.len(), 16);
