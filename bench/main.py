@@ -18,6 +18,7 @@ import tempfile
 import time
 
 import films
+import lasting
 import pages
 import starts
 import trust
@@ -45,8 +46,8 @@ class Bench:
         """Made when the first measure needs them."""
         return films.make(self.asked.films)
 
-    def server(self):
-        return Server(self.asked.server, self.work)
+    def server(self, *flags):
+        return Server(self.asked.server, self.work, *flags)
 
     def turns(self):
         return range(self.asked.repeat)
@@ -262,6 +263,10 @@ class Bench:
             ("sending tls", lambda: trust.sending(self)),
             ("abuse", lambda: trust.abuse(self)),
             ("crowd", lambda: trust.crowd(self)),
+            ("lasting viewers", lambda: lasting.viewers(self)),
+            ("lasting known", lambda: lasting.known(self)),
+            # Takes 20 minutes, or SOAK_MINUTES: only for who asks.
+            *([("lasting soak", lambda: lasting.soak(self))] if "soak" in " ".join(self.asked.only) else []),
         ]
 
 

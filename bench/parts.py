@@ -74,13 +74,13 @@ class Line(Child):
 class Server(Child):
     """A fresh Balcony with empty folders."""
 
-    def __init__(self, program, folder):
+    def __init__(self, program, folder, *more):
         self.folder = tempfile.mkdtemp(prefix="server-", dir=folder)
         dirs = [word for name in ("config", "data", "cache") for word in ("--%s-dir" % name, os.path.join(self.folder, name))]
         flags = ["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--no-dht", "--no-mdns", "--allow-private-peers",
                  "--reserve-bytes", "0", "--log", "warn"]
         self.log = open(os.path.join(self.folder, "log"), "w+")
-        self.words = [program, *dirs, *flags]
+        self.words = [program, *dirs, *flags, *more]
         self.launch()
 
     def launch(self):
