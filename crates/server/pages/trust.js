@@ -4,7 +4,8 @@
 (() => {
   const PACE = 2000;
   const PATIENCE = 4000;
-  const { https, fingerprint, name } = document.documentElement.dataset;
+  const { https, fingerprint, name, words: said } = document.documentElement.dataset;
+  const words = JSON.parse(said);
   const byId = (id) => document.getElementById(id);
   const sections = ["manual", "looking", "trusted", "mismatch"].map(byId);
   // v1.<offer>.<secret>.<fingerprint>; anything else is no code of ours, and the next page asks for a typed one.
@@ -48,7 +49,7 @@
     over = true;
     clearTimeout(next);
     for (const link of [...document.links]) link.removeAttribute("href");
-    if (!scanned) byId("told").textContent = "What this page says";
+    if (!scanned) byId("told").textContent = words.page_says;
     byId("scanned").textContent = groups(told);
     byId("answering").textContent = groups(ours);
     show("mismatch");
@@ -68,11 +69,11 @@
       const { timestamp } = await ask("/api/health");
       checked = Date.now();
       const minutes = Math.abs(Date.parse(timestamp) - checked) / 60000;
-      if (minutes > 30) say("warn", "The clock of this phone is wrong. Until it is set, no certificate counts.");
-      else say("", "Not trusted yet.");
+      if (minutes > 30) say("warn", words.clock);
+      else say("", words.untrusted);
     } catch {
       checked = undefined;
-      say("warn", `“${name}” does not answer. Is this phone in the same Wi-Fi?`);
+      say("warn", words.gone.replace("{name}", () => name));
     }
     show("manual");
   }
@@ -95,7 +96,7 @@
 
   function count() {
     const seconds = Math.round((Date.now() - checked) / 1000);
-    byId("checked").textContent = checked === undefined ? "" : seconds < 1 ? "Checked just now." : `Checked ${seconds} s ago.`;
+    byId("checked").textContent = checked === undefined ? "" : seconds < 1 ? words.just_now : words.ago.replace("{seconds}", seconds);
   }
 
   // An iPad says that it is a Mac; no Mac has a touch screen.
@@ -107,7 +108,7 @@
     stop(scanned[1], fingerprint);
     return;
   }
-  say("", "Not checked yet.");
+  say("", words.unchecked);
   show("looking");
   setInterval(count, 1000);
   document.addEventListener("visibilitychange", look);

@@ -31,7 +31,13 @@ const STYLE: &str = concat!(
 const MARK: &str = include_str!("../../pages/mark.svg");
 const ARROW: &str = include_str!("../../pages/download.svg");
 
-static TRUST: LazyLock<Page> = LazyLock::new(|| Page::new(include_str!("../../pages/trust.html"), include_str!("../../pages/trust.js")));
+const TRUST_SCRIPT: &str = include_str!("../../pages/trust.js");
+/// The page in its languages, the first for all who speak none of them.
+static TRUST: LazyLock<[(&str, Page); 2]> = LazyLock::new(|| {
+    [("en", include_str!("../../pages/trust.en.txt")), ("de", include_str!("../../pages/trust.de.txt"))].map(|(language, catalogue)| {
+        (language, Page::new(include_str!("../../pages/trust.html"), TRUST_SCRIPT, &Catalogue::read(catalogue)))
+    })
+});
 /// The small sign of the tab. As data, so that no request asks for it.
 static ICON: LazyLock<String> = LazyLock::new(|| format!("data:image/svg+xml;base64,{}", BASE64.encode(MARK.trim().as_bytes())));
 
@@ -63,7 +69,8 @@ async fn trust(State(app): State<App>, Extension(came_by): Extension<Authority>,
         stays_in_the_house: !authority.permits(IpAddr::from([8, 8, 8, 8])),
         kind: Kind::of(agent),
     };
-    trust_page(&facts)
+    let languages = headers.get(header::ACCEPT_LANGUAGE).and_then(|languages| languages.to_str().ok()).unwrap_or_default();
+    trust_page(&facts, languages)
 }
 
 async fn certificate_der(State(app): State<App>) -> Result<Response, Problem> {
@@ -98,22 +105,50 @@ fn file_name(server: &str) -> String {
 
 // ---- pages -------------------------------------------------------------------------------------------------------
 
-/// A page and the part of its policy that is always the same.
+/// The words of a page in one language: lines of `key = text`, the text with its markup.
+struct Catalogue(Vec<(&'static str, &'static str)>);
+
+impl Catalogue {
+    fn read(text: &'static str) -> Self {
+        Self(text.lines().filter_map(|line| line.split_once(" = ")).collect())
+    }
+
+    fn word(&self, key: &str) -> &'static str {
+        self.0.iter().find(|(name, _)| *name == key).map(|(_, word)| *word).unwrap_or_default()
+    }
+
+    /// What the script says, as JSON.
+    fn of_script(&self) -> String {
+        let words = self.0.iter().filter_map(|(key, word)| Some((key.strip_prefix("script.")?.to_owned(), serde_json::json!(word))));
+        serde_json::Value::Object(words.collect()).to_string()
+    }
+}
+
+/// A page in one language, and the part of its policy that is always the same.
 struct Page {
-    html: &'static str,
+    html: String,
     script: &'static str,
+    /// The script's words.
+    words: String,
+    /// What is said besides where the certificate binds itself to the addresses of a house.
+    reach: &'static str,
     policy: String,
 }
 
 impl Page {
-    fn new(html: &'static str, script: &'static str) -> Self {
+    fn new(html: &str, script: &'static str, catalogue: &Catalogue) -> Self {
         let hash = |text: &str| BASE64.encode(&Sha256::digest(text));
         let policy = format!(
             "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             hash(script),
             hash(STYLE)
         );
-        Self { html, script, policy }
+        // What belongs to no language is filled when somebody asks.
+        let html = fill(html, |key| match key.strip_prefix("t.") {
+            Some(key) => catalogue.word(key).into(),
+            None => format!("{{{{{key}}}}}").into(),
+        });
+        Self { html, script, words: catalogue.of_script(), reach: catalogue.word("reach"), policy }
     }
 
     /// The page with these words in it, and a policy with these further directives (CSP Level 3).
@@ -129,7 +164,8 @@ impl Page {
     }
 
     fn filled(&self, words: &[(&str, &str)]) -> String {
-        fill(self.html, |key| match key {
+        fill(&self.html, |key| match key {
+            "words" => escaped(&self.words).into(),
             "style" => STYLE.into(),
             "script" => self.script.into(),
             "mark" => MARK.trim().into(),
@@ -204,7 +240,17 @@ impl Kind {
     }
 }
 
-fn trust_page(facts: &Facts<'_>) -> Response {
+/// The first of the languages that a browser asks for (RFC 9110 section 12.5.4) in which the page is there. Browsers name the one that is
+/// liked best first.
+fn in_language(asked: &str) -> &'static Page {
+    let tags = asked.split(',').map(|range| range.split([';', '-']).next().unwrap_or_default().trim());
+    let found = tags.filter_map(|tag| TRUST.iter().find(|(language, _)| tag.eq_ignore_ascii_case(language))).next();
+    &found.unwrap_or(&TRUST[0]).1
+}
+
+fn trust_page(facts: &Facts<'_>, languages: &str) -> Response {
+    let page = in_language(languages);
+    let reach = if facts.stays_in_the_house { format!(" {}", page.reach) } else { String::new() };
     let checked = |kind| if facts.kind == kind { " checked" } else { "" };
     let (short, groups, file) = (facts.fingerprint.short(), facts.fingerprint.for_people(), file_name(facts.name));
     let words = [
@@ -214,12 +260,14 @@ fn trust_page(facts: &Facts<'_>) -> Response {
         ("groups", &groups),
         ("ca", facts.authority),
         ("file", &file),
-        ("reach", if facts.stays_in_the_house { " It counts only for addresses in your home." } else { "" }),
+        ("reach", &reach),
         ("ios", checked(Kind::Ios)),
         ("android", checked(Kind::Android)),
         ("computer", checked(Kind::Computer)),
     ];
-    TRUST.answer(&format!("connect-src 'self' {}", source(facts.https)), &words)
+    let mut response = page.answer(&format!("connect-src 'self' {}", source(facts.https)), &words);
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-language"));
+    response
 }
 
 /// An origin as a source of a policy. The grammar has no IPv6 address (CSP Level 3 §2.3.1): then any host on this port.
@@ -311,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_policy_admits_exactly_the_style_and_the_script_that_stand_in_the_page() {
-        for (page, response) in [("trust", trust_page(&facts("Studio")))] {
+        for (page, response) in ["en", "de"].map(|language| (language, trust_page(&facts("Studio"), language))) {
             let (headers, html) = text(response).await;
             let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text");
             for (tag, directive) in [("script", "script-src"), ("style", "style-src")] {
@@ -328,7 +376,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_page_of_trust_is_small_and_needs_nothing_else() {
-        let (headers, html) = text(trust_page(&facts("Studio"))).await;
+        let (headers, html) = text(trust_page(&facts("Studio"), "")).await;
         assert!(html.len() < 40_000, "{} bytes", html.len());
         for outside in ["src=", "@import", "url(http", "//"] {
             let markup = html.replace("https://192.168.1.20:3443", "").replace(between(&html, "<script>", "</script>"), "");
@@ -344,9 +392,42 @@ mod tests {
 
     #[tokio::test]
     async fn names_are_text_wherever_they_stand() {
-        let (_, html) = text(trust_page(&facts("<script>\"'&{{script}}"))).await;
+        let (_, html) = text(trust_page(&facts("<script>\"'&{{script}}"), "")).await;
         assert_eq!(html.matches("<script>").count(), 1);
         assert!(html.contains("&lt;script&gt;&quot;&#39;&amp;{{script}}"));
+    }
+
+    #[tokio::test]
+    async fn the_page_speaks_the_language_of_the_phone() {
+        for (asked, language) in [
+            ("", "en"),
+            ("de", "de"),
+            ("de-AT,de;q=0.9,en;q=0.8", "de"),
+            ("fr-FR, DE;q=0.5", "de"),
+            ("en-GB,de;q=0.9", "en"),
+            ("fr", "en"),
+            ("*", "en"),
+        ] {
+            let (headers, html) = text(trust_page(&facts("Studio"), asked)).await;
+            assert!(html.contains(&format!("<html lang=\"{language}\"")), "{asked}");
+            assert_eq!(headers[header::VARY], "accept-language");
+        }
+    }
+
+    #[test]
+    fn the_page_has_all_its_words_in_all_its_languages() {
+        let catalogues = [include_str!("../../pages/trust.en.txt"), include_str!("../../pages/trust.de.txt")].map(Catalogue::read);
+        let keys = |catalogue: &Catalogue| catalogue.0.iter().map(|(key, _)| *key).collect::<Vec<_>>();
+        assert_eq!(keys(&catalogues[0]), keys(&catalogues[1]));
+        assert!(catalogues.iter().all(|catalogue| catalogue.0.iter().all(|(_, word)| !word.trim().is_empty())));
+        let in_page = include_str!("../../pages/trust.html").split("{{t.").skip(1).filter_map(|rest| rest.split_once("}}"));
+        let in_script = TRUST_SCRIPT.split("words.").skip(1).map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next());
+        let used = in_page
+            .map(|(key, _)| key.to_owned())
+            .chain(in_script.flatten().map(|key| format!("script.{key}")))
+            .chain(["reach".to_owned()]);
+        let used: std::collections::BTreeSet<_> = used.collect();
+        assert_eq!(used, keys(&catalogues[0]).into_iter().map(str::to_owned).collect());
     }
 
     #[test]
