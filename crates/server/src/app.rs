@@ -35,7 +35,7 @@ use crate::sample::Sample;
 use crate::segments::SegmentStore;
 use crate::settings::{Live, Settings};
 use crate::spawner::Spawner;
-use crate::store::Store;
+use crate::store::{Rescue, Store};
 use crate::stream::state::State;
 use crate::stream::{Ground, Options, Streams};
 use crate::swarm::Swarm;
@@ -139,6 +139,10 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
     let admin = admin_token(data.path()).context("the admin token cannot be read")?;
     let keys = TicketKeys::load(data.path(), jiff::Timestamp::now()).context("the ticket keys cannot be read")?;
     let store = Arc::new(Store::open(&data.path().join("balcony.sqlite"))?);
+    if let Some(Rescue { aside, reason, copy_of }) = store.rescue() {
+        let (aside, copy_of) = (aside.display(), copy_of.map_or_else(|| "none was to be had".to_owned(), |at| at.to_string()));
+        tracing::error!(%aside, reason, copy_of, "the database was damaged: it was set aside, and a copy takes its place");
+    }
     let (server_id, _) = store.fact("server_id", StreamId::random().to_string()).await?;
     let devices = Devices::open(store.clone(), &admin).await?;
     let history = History::open(store.clone()).await?;
@@ -180,6 +184,7 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
     streams.restore().await?;
     behind.spawn_ending("last seen", |stopping| devices.clone().tend(stopping));
     behind.spawn_ending("history", |stopping| history.tend(stopping));
+    behind.spawn_ending("copies", |stopping| store.clone().tend_copies(stopping));
     behind.spawn_ending("ticket keys", |stopping| streams.clone().tend_keys(stopping));
     behind.spawn_ending("budget", |stopping| share_budget(streams.clone(), settings.live(), config.cache_dir.clone(), stopping));
     let app = App {

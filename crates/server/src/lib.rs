@@ -16,6 +16,7 @@ pub mod lan;
 mod lock;
 pub mod logging;
 pub mod loopback;
+pub mod metrics;
 pub mod mock;
 pub mod pair;
 pub mod presence;

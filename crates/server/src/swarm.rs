@@ -83,6 +83,14 @@ impl Swarm {
         }
     }
 
+    /// Bytes that came from peers and that were given to them since the start.
+    pub fn traffic(&self) -> (u64, u64) {
+        match self {
+            Self::Peers(torrents) => torrents.traffic(),
+            Self::Mock(_) => (0, 0),
+        }
+    }
+
     /// How many nodes of the DHT are known; `None` without it.
     pub fn dht_nodes(&self) -> Option<usize> {
         match self {

@@ -202,6 +202,8 @@ pub struct Database {
     pub path: PathBuf,
     /// How it is.
     pub state: Soundness,
+    /// The last one that was broken and set aside, and when.
+    pub aside: Option<(Timestamp, PathBuf)>,
 }
 
 /// The certificate.

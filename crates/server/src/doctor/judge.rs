@@ -71,7 +71,7 @@ pub(super) fn judge(facts: &Facts, now: Timestamp, data_dir: &str, seconds: u64)
     found.extend(facts.cage.iter().flat_map(cage));
     found.extend(facts.ports.iter().flat_map(ports));
     found.extend(disk(&facts.folders, facts.space.as_ref()));
-    found.extend(facts.database.iter().map(database));
+    found.extend(facts.database.iter().flat_map(database));
     found.extend(facts.certificate.iter().flat_map(|fact| certificate(fact, now)));
     found.extend(facts.discovery.iter().map(discovery));
     found.extend(facts.torrents.iter().flat_map(torrents));
@@ -257,15 +257,20 @@ fn room(space: &Space) -> Vec<Finding> {
     found
 }
 
-fn database(fact: &Database) -> Finding {
+fn database(fact: &Database) -> Vec<Finding> {
     let path = fact.path.display().to_string();
-    match &fact.state {
+    let aside = fact.aside.as_ref().map(|(at, path)| {
+        let (date, path) = (at.to_string().chars().take(10).collect::<String>(), path.display().to_string());
+        note(Check::Database, "database_set_aside", json!({ "path": path, "date": date }))
+    });
+    let state = match &fact.state {
         Soundness::Absent => good(Check::Database, "database_none", json!({})),
         Soundness::Sound { .. } => good(Check::Database, "database_good", json!({})),
         Soundness::Damaged(reason) => broken(Check::Database, "database_damaged", json!({ "path": path, "reason": reason })),
         Soundness::Newer => broken(Check::Database, "database_newer", json!({ "path": path })),
         Soundness::Unreadable(reason) => broken(Check::Database, "database_unreadable", json!({ "path": path, "reason": reason })),
-    }
+    };
+    std::iter::once(state).chain(aside).collect()
 }
 
 fn certificate(fact: &Certificate, now: Timestamp) -> Vec<Finding> {

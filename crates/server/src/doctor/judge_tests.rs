@@ -40,7 +40,7 @@ fn healthy() -> Facts {
         ports: Some(Ports::Ours { http: 3001, https: 3443 }),
         folders: vec![folder("data"), folder("cache")],
         space: Some(Space { free: 100 << 30, free_for_data: 100 << 30, used: 0, reserve: 2 << 30, asked: 20 << 30, budget: 20 << 30 }),
-        database: Some(Database { path: "/folder/db".into(), state: Soundness::Sound { newest: None } }),
+        database: Some(Database { path: "/folder/db".into(), state: Soundness::Sound { newest: None }, aside: None }),
         certificate: Some(Certificate::Served { authority_until: Some(at(NOW + 3650 * DAY)), until: at(NOW + 90 * DAY), lacking: vec![] }),
         discovery: Some(Discovery { switched_off: false, alone: false, address: Some([192, 168, 1, 20].into()), obstacle: None }),
         torrents: Some(Torrents { mock: false, dht: true, trackers: true, private: false, nodes: Some((0, Duration::from_secs(9))) }),
@@ -188,7 +188,18 @@ fn cases() -> Vec<(Check, Facts, Expected)> {
         (Soundness::Newer, (Broken, "database_newer")),
         (Soundness::Unreadable("no".into()), (Broken, "database_unreadable")),
     ] {
-        case(Check::Database, &|facts| facts.database = Some(Database { path: "/db".into(), state: state.clone() }), &[expected]);
+        case(
+            Check::Database,
+            &|facts| facts.database = Some(Database { path: "/db".into(), state: state.clone(), aside: None }),
+            &[expected],
+        );
+        let aside = Some((at(NOW), "/db.broken-1".into()));
+        let both = [expected, (Note, "database_set_aside")];
+        case(
+            Check::Database,
+            &|facts| facts.database = Some(Database { path: "/db".into(), state: state.clone(), aside: aside.clone() }),
+            &both,
+        );
     }
 
     let served = |authority: Option<i64>, days: i64, lacking: bool| Certificate::Served {

@@ -102,7 +102,10 @@ pub(super) async fn look(place: &Place, standing: &Standing) -> Facts {
         }),
         apart({
             let path = place.config.data_dir.join("balcony.sqlite");
-            move || Database { state: store::examine(&path), path }
+            move || {
+                let aside = store::set_aside_before(&path).into_iter().next();
+                Database { state: store::examine(&path), path, aside }
+            }
         }),
         apart({
             let (config, standing) = (place.config.clone(), standing.clone());

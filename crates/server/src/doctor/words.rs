@@ -74,7 +74,11 @@ pub(super) const SENTENCES: &[(&str, &str)] = &[
     ("database_none", "There is no database yet; the first start makes it."),
     (
         "database_damaged",
-        "The database {path} is damaged ({reason}); end the server and move the file away to begin with an empty one, or bring back a copy.",
+        "The database {path} is damaged ({reason}); the next start sets it aside and takes the newest copy of it, or begins with an empty one.",
+    ),
+    (
+        "database_set_aside",
+        "A damaged database was set aside on {date}: {path}; what was done after the last copy is missing, and devices may have to be paired again; delete the file when you do not need it.",
     ),
     ("database_newer", "The database {path} belongs to a newer version of this program; install that one."),
     ("database_unreadable", "The database {path} cannot be read: {reason}."),

@@ -27,6 +27,7 @@ use super::problem::{Code, Path, Problem};
 use super::rate::{self, Limits};
 use crate::app::App;
 use crate::film::Presentation;
+use crate::metrics::METRICS;
 use crate::produce::rendition::Rendition;
 use crate::segments::{DEADLINE, Segment, SegmentError, SegmentReader};
 use crate::source::Cursor;
@@ -69,6 +70,7 @@ async fn open(
     let Some(viewing) = streams.by_ticket(ticket).filter(|viewing| !viewing.stream.state().is_over()) else {
         return nothing(&limits, request.extensions().get()).into_response();
     };
+    tracing::Span::current().record("stream", viewing.stream.id.as_str());
     if let Some(line) = request.extensions().get::<Line>() {
         line.known();
     }
@@ -206,9 +208,16 @@ async fn of_rendition(
     if let (Some(byte), true) = (made.byte(number), made.resolution.is_some() || presentation.video.is_none()) {
         viewing.stream.play_at(&presentation, number, byte).await;
     }
-    let segment = tokio::time::timeout_at(deadline, made.segment(number)).await.map_err(|_| late())?.map_err(problem)?;
-    let segment = segment.ok_or_else(Problem::not_found)?;
-    send(&presentation, segment, kind, &method, &headers, deadline).await
+    let answer = async {
+        let segment = tokio::time::timeout_at(deadline, made.segment(number)).await.map_err(|_| late())?.map_err(problem)?;
+        let segment = segment.ok_or_else(Problem::not_found)?;
+        send(&presentation, segment, kind, &method, &headers, deadline).await
+    };
+    let answer = answer.await;
+    if answer.as_ref().err().is_none_or(|problem| problem.code != Code::NotFound) {
+        METRICS.segment_waited((Instant::now() + DEADLINE).duration_since(deadline));
+    }
+    answer
 }
 
 /// A segment's number as playlists write it: each has one address.

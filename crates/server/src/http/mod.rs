@@ -27,6 +27,7 @@ pub mod interface;
 pub mod line;
 pub mod listener;
 pub mod media;
+pub mod metrics;
 pub mod notice;
 pub mod overview;
 pub mod pages;
@@ -91,6 +92,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(overview::routes())
         .merge(certificate::routes())
         .merge(doctor::routes())
+        .merge(metrics::routes())
 }
 
 /// The API document (OpenAPI 3.1).

@@ -22,6 +22,7 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::metrics::METRICS;
 use crate::trust::letters;
 
 /// The longest JSON body, in bytes.
@@ -33,6 +34,9 @@ const BODY_PAUSE: Duration = Duration::from_secs(15);
 const BODY_TIME: Duration = Duration::from_secs(60);
 /// The most characters of the client's input in an answer.
 const QUOTE: usize = 80;
+
+/// Tells every client which request the log is to be asked for.
+const TRACE_HEADER: HeaderName = HeaderName::from_static("x-trace-id");
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -289,20 +293,25 @@ pub async fn note_route(route: Option<MatchedPath>, request: Request, next: Next
     response
 }
 
-/// Outermost layer: gives the request a trace id, catches panics, turns every error into a problem, and logs the
-/// request by its route pattern, never by its address.
+/// Outermost layer: gives the request a trace id (in the log, in problems, in a header of the answer), catches panics, turns every error
+/// into a problem, and logs and counts the request by its route pattern, never by its address.
 pub async fn layer(request: Request, next: Next) -> Response {
     let trace = TraceId::random();
     let method = request.method().clone();
-    let span = tracing::debug_span!("request", trace = %trace.0);
+    // On by default: whatever is logged on the way says which request it was for. Routes that know a stream write it in.
+    let span = tracing::info_span!("request", trace = %trace.0, stream = tracing::field::Empty);
     let started = Instant::now();
     let answered = TRACE.scope(trace.clone(), async {
         let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         // The panic itself was logged by the hook, with its place.
         answer.map_or_else(|_| Problem::internal("panic in a handler").into_response(), only_problems)
     });
-    let response = tracing::Instrument::instrument(answered, span).await;
+    let mut response = tracing::Instrument::instrument(answered, span).await;
     log(&method, &response, &trace, started.elapsed());
+    METRICS.answered(response.extensions().get::<Route>().map(|route| route.0.as_str()), response.status().as_u16());
+    if let Ok(trace) = HeaderValue::from_str(&trace.0) {
+        response.headers_mut().insert(TRACE_HEADER, trace);
+    }
     response
 }
 

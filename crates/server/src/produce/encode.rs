@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use super::assemble::{Assembler, Endless, Grid, Made, Sample};
 use crate::cage::{Limits, Reach};
 use crate::loopback::{Lease, Loopback};
+use crate::metrics::{METRICS, Making, Production};
 use crate::source::{Source, SourceError};
 use crate::spawner::{Child, Spawner};
 use crate::tasks::{End, Tasks};
@@ -188,7 +189,9 @@ impl EncodeRun {
     /// Starts to make the segments of `target` from number `from` on, to the end of the film.
     pub fn start(tools: &Tools, film: FilmInput, target: Target, from: u32) -> Self {
         let (sender, made) = mpsc::channel(READ_AHEAD);
-        let mut run = Run { tools: tools.clone(), film, target, next: from, init: None, lead: 0, sender };
+        let counted =
+            METRICS.production(if matches!(target.coding, Coding::Sound { .. }) { Making::ConvertAudio } else { Making::Convert });
+        let mut run = Run { tools: tools.clone(), film, target, next: from, init: None, lead: 0, sender, counted };
         let task = tools.tasks.spawn("encode", async move {
             let end = run.all().await.map(|()| Made::End);
             // Nobody may be listening any more.
@@ -241,6 +244,7 @@ struct Run {
     /// Which of [`LEADS`].
     lead: usize,
     sender: mpsc::Sender<Result<Made, RunError>>,
+    counted: Production<'static>,
 }
 
 impl Run {
@@ -298,7 +302,9 @@ impl Run {
         let mut track = None;
         let mut buffer = BytesMut::with_capacity(READ);
         while !go.done() {
+            let asked = Instant::now();
             let bytes = watched(&mut pipe, &mut buffer, &lease, self.tools.patience).await?;
+            self.counted.worked(asked.elapsed());
             if bytes.is_empty() {
                 return self.at_end(&mut child, &lease, go, from).await;
             }
@@ -455,7 +461,7 @@ impl Run {
         sought && self.lead < most && matches!(self.target.coding, Coding::Pictures { .. })
     }
 
-    async fn rest_is_empty(&self, from: u32, segments: u32) -> Result<(), RunError> {
+    async fn rest_is_empty(&mut self, from: u32, segments: u32) -> Result<(), RunError> {
         let mut rest = self.assembler(from, segments);
         let mut next = from;
         while next < segments {
@@ -469,8 +475,13 @@ impl Run {
         Ok(())
     }
 
-    async fn hand_on_all(&self, go: &mut Assembler) -> Result<(), Unwanted> {
+    async fn hand_on_all(&mut self, go: &mut Assembler) -> Result<(), Unwanted> {
         while let Some(made) = go.take() {
+            if let Made::SegmentDone { segment } = made {
+                let Grid { timescale, .. } = self.target.grid;
+                let ticks = self.target.grid.cut(segment + 1) - self.target.grid.cut(segment);
+                self.counted.made(ticks as f64 / f64::from(timescale));
+            }
             self.hand_on(made).await?;
         }
         Ok(())

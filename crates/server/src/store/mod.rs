@@ -3,27 +3,34 @@
 //! One thread owns the one connection; calls travel to it over a channel and come back when the row is on disk.
 //! WAL with `synchronous = FULL`: what was answered is there after a `kill -9` and after a power cut. Writes are few
 //! (a stream is born, changes its phase, ends), so that the sync costs nothing that anyone notices. Numbers that
-//! move all the time (bytes, speeds) are not kept here.
+//! move all the time (bytes, speeds) are not kept here. `synchronous = NORMAL` would be quicker and lose the last writes at a power cut: a
+//! phone that was just revoked would be let in again. What becomes of a file that is broken all the same: [`copies`].
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
+mod copies;
 mod migrations;
 mod rows;
 
+pub use copies::{Rescue, set_aside_before};
 pub use rows::{DeviceRow, FilmRow, PersonRow, StreamRow, TorrentRow};
+
+/// How often it is looked whether a copy is due.
+const COPY_PACE: Duration = Duration::from_secs(3600);
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file is no database, or a damaged one.
-    #[error("the database {} is damaged: {reason}; move it away to start with an empty one", path.display())]
+    #[error("the database {} is damaged: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -125,17 +132,27 @@ type Command = Box<dyn FnOnce(&mut Connection) + Send>;
 /// The handle of the database. Share it in an `Arc`; dropping it closes the file in order.
 #[derive(Debug)]
 pub struct Store {
+    path: PathBuf,
     commands: Option<mpsc::Sender<Command>>,
     thread: Option<JoinHandle<()>>,
+    rescue: Option<Rescue>,
 }
 
 impl Store {
-    /// Opens the database, or makes it (mode 0600), and brings it to the newest layout. Blocks; for start-up.
+    /// Opens the database, or makes it (mode 0600), and brings it to the newest layout. One that is broken is set aside, and the newest
+    /// copy that holds together takes its place ([`Store::rescue`]). Blocks; for start-up.
     ///
     /// # Errors
     /// A sentence that says which file is unusable and why.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let mut connection = connect(path)?;
+        let (mut connection, rescue) = match connect(path) {
+            Err(StoreError::Damaged { reason, .. }) => {
+                let unopenable = |error: io::Error| StoreError::Unopenable { path: path.to_owned(), reason: error.to_string() };
+                let rescue = copies::rescue(path, &reason).map_err(unopenable)?;
+                (connect(path)?, Some(rescue))
+            }
+            opened => (opened?, None),
+        };
         let (commands, inbox) = mpsc::channel::<Command>();
         let work = move || {
             for command in inbox {
@@ -144,7 +161,38 @@ impl Store {
         };
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work);
         let thread = thread.map_err(|error| StoreError::Unopenable { path: path.to_owned(), reason: error.to_string() })?;
-        Ok(Self { commands: Some(commands), thread: Some(thread) })
+        Ok(Self { path: path.to_owned(), commands: Some(commands), thread: Some(thread), rescue })
+    }
+
+    /// What became of a broken database when this was opened.
+    pub fn rescue(&self) -> Option<&Rescue> {
+        self.rescue.as_ref()
+    }
+
+    /// Makes a copy once a day, beginning now, until it is told to stop.
+    pub async fn tend_copies(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            let path = self.path.clone();
+            if let Err(error) = self.ask(move |connection| copies::make_if_due(connection, &path)).await {
+                tracing::warn!(%error, "the database was not copied");
+            }
+            if tokio::time::timeout(COPY_PACE, stop.cancelled()).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Whether it could be written now. Nothing is.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn writable(&self) -> Result<(), StoreError> {
+        self.ask(|connection| Ok(connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?)).await
+    }
+
+    /// How many rows each table has.
+    pub async fn rows(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        self.ask(|connection| Ok(rows::count(connection)?)).await
     }
 
     /// Sends a question to the store's thread at once; the answer is waited for apart. Questions are answered in the order in which they
@@ -267,12 +315,15 @@ impl Store {
 
     /// Forgets devices, and the streams that only they stand for. Asked at once, on disk when the future is done.
     pub fn delete_devices(&self, ids: Vec<String>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let path = self.path.clone();
         self.ask(move |connection| {
             let transaction = connection.transaction()?;
             for id in &ids {
                 transaction.execute("DELETE FROM devices WHERE id = ?1", [id])?;
             }
-            Ok(transaction.commit()?)
+            transaction.commit()?;
+            copies::renew(connection, &path);
+            Ok(())
         })
     }
 
@@ -300,20 +351,25 @@ impl Store {
 
     /// Forgets that a person watched these films: info hash and number of the file. Asked at once, on disk when the future is done.
     pub fn delete_films(&self, films: Vec<(String, String, u32)>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let path = self.path.clone();
         self.ask(move |connection| {
             let transaction = connection.transaction()?;
             for film in &films {
                 let statement = "DELETE FROM history WHERE person = ?1 AND info_hash = ?2 AND file_index = ?3";
                 transaction.prepare_cached(statement)?.execute(rusqlite::params![film.0, film.1, film.2])?;
             }
-            Ok(transaction.commit()?)
+            transaction.commit()?;
+            copies::renew(connection, &path);
+            Ok(())
         })
     }
 
     /// Forgets all that a person watched. Asked at once, on disk when the future is done.
     pub fn delete_history(&self, person: String) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let path = self.path.clone();
         self.ask(move |connection| {
             connection.execute("DELETE FROM history WHERE person = ?1", [person])?;
+            copies::renew(connection, &path);
             Ok(())
         })
     }
@@ -379,17 +435,29 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
+    // Whoever moves it away wants to begin anew.
+    let was_there = path.exists();
     let unopenable = |reason: String| StoreError::Unopenable { path: path.to_owned(), reason };
     make_private(path).map_err(|error| unopenable(error.to_string()))?;
+    // An empty file would be taken for a new database. Where copies are, there was one.
+    let is_empty = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
+    if is_empty && was_there && !copies::all(path).is_empty() {
+        return Err(StoreError::Damaged { path: path.to_owned(), reason: "the file is empty".to_owned() });
+    }
     let mut connection = Connection::open(path).map_err(|error| unopenable(error.to_string()))?;
     prepare(&mut connection).map_err(|error| told(path, error))?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|error| told(path, error))?;
+    if version > 0 && version < migrations::LATEST {
+        copies::make(&connection, path)?;
+    }
     match migrations::all().to_latest(&mut connection) {
         Ok(()) => Ok(connection),
         Err(rusqlite_migration::Error::MigrationDefinition(rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead)) => {
             Err(StoreError::Newer { path: path.to_owned() })
         }
         Err(rusqlite_migration::Error::RusqliteError { err, .. }) => Err(told(path, err)),
-        Err(error) => Err(StoreError::Damaged { path: path.to_owned(), reason: error.to_string() }),
+        // Not the file's fault: set aside, it would be lost for nothing.
+        Err(error) => Err(unopenable(error.to_string())),
     }
 }
 

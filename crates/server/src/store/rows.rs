@@ -323,3 +323,14 @@ fn unreadable(table: &'static str, error: rusqlite::Error) -> StoreError {
         other => other.into(),
     }
 }
+
+/// Names of all tables and how many rows each has.
+pub(super) fn count(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
+    let mut names = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")?;
+    let names = names.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let rows = |name: String| {
+        let count: i64 = connection.query_row(&format!("SELECT count(*) FROM \"{name}\""), [], |row| row.get(0))?;
+        Ok((name, u64::try_from(count).unwrap_or(0)))
+    };
+    names.into_iter().map(rows).collect()
+}

@@ -215,6 +215,12 @@ async fn a_database_of_the_first_version_is_taken_over() {
     .expect("written as it was");
     drop(raw);
     let store = Store::open(&path).expect("taken over");
+    // As it was before, it lies beside.
+    let (_, before) = copies::all(&path).first().expect("a copy").clone();
+    let raw = rusqlite::Connection::open(before).expect("opened");
+    let version: i64 = raw.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("read");
+    let streams: i64 = raw.query_row("SELECT count(*) FROM streams", [], |row| row.get(0)).expect("read");
+    assert_eq!((version, streams), (1, 1));
     let streams = store.streams().await.expect("read");
     assert_eq!(streams.iter().map(|row| (row.id.as_str(), row.ticket_key)).collect::<Vec<_>>(), [("a", 1)]);
     let devices = store.devices().await.expect("read");
@@ -289,14 +295,149 @@ fn the_files_are_only_for_us() {
     }
 }
 
-#[test]
-fn rubbish_is_named_as_damage() {
+fn rubbish() -> String {
+    "this is no database, but it is long enough to look at".repeat(100)
+}
+
+/// The names of the files beside the database.
+fn beside(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path.parent().expect("a folder")).expect("folder");
+    let mut names: Vec<_> = entries.map(|entry| entry.expect("entry").file_name().into_string().expect("text")).collect();
+    names.sort();
+    names
+}
+
+async fn copy(store: &Store, path: &Path) -> PathBuf {
+    let path = path.to_owned();
+    store.ask(move |connection| copies::make(connection, &path)).await.expect("copied")
+}
+
+#[tokio::test]
+async fn a_broken_database_is_set_aside_and_the_newest_sound_copy_takes_its_place() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("db");
-    std::fs::write(&path, "this is no database, but it is long enough to look at".repeat(100)).expect("written");
-    let error = Store::open(&path).expect_err("refused");
-    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
-    assert!(error.to_string().contains("is damaged"), "{error}");
+    {
+        let store = Store::open(&path).expect("made");
+        assert_eq!(store.rescue(), None);
+        store.add_device(person("anna"), device("phone", "anna")).await.expect("added");
+        copy(&store, &path).await;
+        let broken = copy(&store, &path).await;
+        std::fs::write(broken, rubbish()).expect("a copy that is broken too");
+        store.add_device(person("bert"), device("tablet", "bert")).await.expect("added after the copies");
+    }
+    let newest_sound = copies::all(&path)[1].0;
+    std::fs::write(&path, rubbish()).expect("broken");
+    let store = Store::open(&path).expect("opened all the same");
+    let Rescue { aside, reason, copy_of } = store.rescue().expect("told").clone();
+    assert_eq!(copy_of, Some(newest_sound));
+    assert!(!reason.is_empty());
+    assert_eq!(std::fs::read_to_string(&aside).expect("kept"), rubbish());
+    let devices: Vec<_> = store.devices().await.expect("read").into_iter().map(|device| device.id).collect();
+    assert_eq!(devices, ["phone", "owner"]);
+    drop(store);
+    assert_eq!(Store::open(&path).expect("opened").rescue(), None, "once");
+    assert_eq!(set_aside_before(&path).len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_copy_everything_begins_anew_and_nothing_is_deleted() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    for n in 1..6 {
+        std::fs::write(&path, format!("{n}{}", rubbish())).expect("broken");
+        let store = Store::open(&path).expect("opened");
+        let rescue = store.rescue().expect("told");
+        assert_eq!(rescue.copy_of, None);
+        assert_eq!(std::fs::read_to_string(&rescue.aside).expect("kept"), format!("{n}{}", rubbish()));
+        assert_eq!(store.devices().await.expect("read").len(), 1);
+    }
+    assert_eq!(set_aside_before(&path).len(), 3, "not for ever");
+}
+
+#[tokio::test]
+async fn an_empty_file_is_no_new_database_where_there_was_one() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    {
+        let store = Store::open(&path).expect("made");
+        store.add_device(person("anna"), device("phone", "anna")).await.expect("added");
+        copy(&store, &path).await;
+    }
+    std::fs::write(&path, "").expect("emptied");
+    std::fs::write(folder.path().join("db-wal"), "a journal").expect("written");
+    let store = Store::open(&path).expect("opened");
+    let names = beside(&path);
+    assert!(names.iter().any(|name| name.starts_with("db.broken-") && name.ends_with("-wal")), "{names:?}");
+    assert!(store.rescue().is_some_and(|rescue| rescue.copy_of.is_some()));
+    assert_eq!(store.devices().await.expect("read").len(), 2);
+    drop(store);
+    std::fs::remove_file(&path).expect("moved away by somebody who wants a new one");
+    let store = Store::open(&path).expect("made");
+    assert_eq!((store.rescue(), store.devices().await.expect("read").len()), (None, 1));
+}
+
+#[tokio::test]
+async fn who_was_forgotten_does_not_come_back_with_a_copy() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    let store = Store::open(&path).expect("made");
+    store.delete_devices(vec!["nobody".to_owned()]).await.expect("deleted");
+    assert!(copies::all(&path).is_empty(), "where none is, none is made");
+    store.add_device(person("anna"), device("phone", "anna")).await.expect("added");
+    store.add_device(person("anna"), device("tablet", "anna")).await.expect("added");
+    store.save_films(vec![film("anna", "a", 0, 10), film("anna", "b", 0, 10)]).await.expect("saved");
+    let all_of_it = || copies::all(&path).iter().map(|(_, copy)| std::fs::read(copy).expect("read")).collect::<Vec<_>>().concat();
+    let has = |text: &str| memchr::memmem::find(&all_of_it(), text.as_bytes()).is_some();
+    copy(&store, &path).await;
+    copy(&store, &path).await;
+    assert!(has("phone") && has(&"a".repeat(40)) && copies::all(&path).len() == 2);
+    store.delete_devices(vec!["phone".to_owned()]).await.expect("revoked");
+    assert_eq!(copies::all(&path).len(), 1);
+    let hash = device("phone", "anna").token_hash.expect("a hash");
+    assert!(memchr::memmem::find(&all_of_it(), &hash).is_none() && has("tablet"));
+    store.delete_films(vec![("anna".to_owned(), "a".repeat(40), 0)]).await.expect("forgotten");
+    assert!(!has(&"a".repeat(40)) && has(&"b".repeat(40)));
+    store.delete_history("anna".to_owned()).await.expect("forgotten");
+    assert!(!has(&"b".repeat(40)) && copies::all(&path).len() == 1);
+}
+
+#[tokio::test]
+async fn copies_are_made_once_a_day_and_only_a_few_are_kept() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    let store = Arc::new(Store::open(&path).expect("made"));
+    let stop = CancellationToken::new();
+    stop.cancel();
+    for _ in 0..3 {
+        store.clone().tend_copies(stop.clone()).await;
+        assert_eq!(copies::all(&path).len(), 1);
+    }
+    let (_, first) = copies::all(&path)[0].clone();
+    let old = folder.path().join(format!("db.copy-{}", Timestamp::now().as_millisecond() - 25 * 3_600_000));
+    std::fs::rename(first, old).expect("it was made yesterday");
+    store.clone().tend_copies(stop.clone()).await;
+    assert_eq!(copies::all(&path).len(), 2);
+    for _ in 0..5 {
+        copy(&store, &path).await;
+    }
+    assert_eq!(copies::all(&path).len(), 3);
+    assert!(!beside(&path).contains(&"db.copying".to_owned()));
+}
+
+#[tokio::test]
+async fn whether_it_can_be_written_is_found_out_without_writing() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("db");
+    let store = Store::open(&path).expect("made");
+    store.writable().await.expect("writable");
+    let rows = store.rows().await.expect("counted");
+    assert_eq!(rows.iter().find(|(name, _)| name == "devices"), Some(&("devices".to_owned(), 1)));
+    let other = rusqlite::Connection::open(&path).expect("opened");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let refused = tokio::time::timeout(Duration::from_secs(20), store.writable()).await.expect("an answer");
+    assert!(matches!(refused, Err(StoreError::Sqlite(_))), "{refused:?}");
+    other.execute_batch("ROLLBACK").expect("free again");
+    store.writable().await.expect("writable again");
 }
 
 #[test]

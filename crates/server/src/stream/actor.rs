@@ -21,6 +21,7 @@ use super::state::{Effect, Event, Failure, FailureCode, Found, Life, State, step
 use super::view::{self, AudioView, ErrorView, Moving, Phase, Status, StreamView, VideoView};
 use super::{Born, Method, REMEMBERED, Stream, Streams};
 use crate::film::{Film, OpenError, Presentation, Tables, read_index};
+use crate::metrics::METRICS;
 use crate::mock::{Act, Part};
 use crate::produce::Workshop;
 use crate::produce::probe::{self, ProbeError};
@@ -305,6 +306,7 @@ impl Actor {
             self.came.1 = Instant::now();
             if self.new && matches!(life.state, State::Ready { .. }) {
                 self.remember();
+                METRICS.became_ready(self.stream.created_at);
             }
         }
         self.show(&life.state);

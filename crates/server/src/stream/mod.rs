@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use self::actor::Beginning;
 use self::shelf::Shelf;
@@ -605,7 +606,8 @@ impl Streams {
         self.births.send_modify(|count| *count += 1);
         stream.moved();
         let actor = actor::Actor::new(self.clone(), stream.clone(), born.expires_at);
-        self.ground.tasks.spawn("stream", actor.live(inbox, beginning));
+        let span = tracing::info_span!("stream", id = %stream.id);
+        self.ground.tasks.spawn("stream", actor.live(inbox, beginning).instrument(span));
         stream
     }
 }

@@ -409,6 +409,12 @@ impl Torrents {
         self.0.shared.paused.subscribe()
     }
 
+    /// Bytes that came from peers and that were given to them since the start.
+    pub fn traffic(&self) -> (u64, u64) {
+        let counters = self.0.shared.session.stats_snapshot().counters;
+        (counters.fetched_bytes, counters.uploaded_bytes)
+    }
+
     /// How many nodes of the DHT are known; `None` without it.
     pub fn dht_nodes(&self) -> Option<usize> {
         let stats = self.0.finder.dht.as_ref()?.stats();
