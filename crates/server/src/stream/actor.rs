@@ -27,7 +27,7 @@ use crate::produce::Workshop;
 use crate::produce::probe::{self, ProbeError};
 use crate::segments::{Segment, SegmentError};
 use crate::source::{Source, SourceError};
-use crate::store::TorrentRow;
+use crate::store::{Store, StoreError, StreamRow, TorrentRow};
 use crate::swarm::Torrent;
 use crate::tasks::End;
 use crate::torrent::{TorrentError, TorrentStats};
@@ -42,6 +42,11 @@ const LOOK_OVER: Duration = Duration::from_secs(60);
 const WAKE: Duration = Duration::from_secs(5);
 /// A playhead that nobody moves any more lets go of the torrent's look-ahead.
 const IDLE_PLAYHEAD: Duration = Duration::from_secs(120);
+
+/// A stream that could not be written down is tried again after so long, and then after twice as long, up to the last.
+const SAVE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How long the end of a stream waits until it is written down.
+const SAVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long ffprobe may look at a film whose bytes have to come first.
 const PROBE_WAIT: Duration = Duration::from_secs(120);
@@ -123,6 +128,8 @@ pub struct Actor {
     work: Option<AbortOnDropHandle<End>>,
     /// The last writing of it.
     saving: Option<JoinHandle<End>>,
+    /// Cancelled when something newer is to be written.
+    newer: CancellationToken,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     /// Cancelled when the device that it stands for is revoked.
     starter: CancellationToken,
@@ -226,6 +233,7 @@ impl Actor {
             paused,
             work: None,
             saving: None,
+            newer: CancellationToken::new(),
             answers: mpsc::unbounded_channel(),
         }
     }
@@ -266,7 +274,7 @@ impl Actor {
                 }
             }
         }
-        self.saved().await;
+        self.saved(SAVE_WITHIN).await;
         self.streams.forget(&self.stream.id);
         if let Err(error) = self.streams.ground.store.delete_stream(self.stream.id.as_str()).await {
             tracing::warn!(%error, "a stream that is over could not be forgotten");
@@ -650,34 +658,36 @@ impl Actor {
         let over = row.stopped_at.is_some();
         let torrent = (!over).then(|| self.torrent_row(row.file_index));
         let (before, store, stream) = (self.saving.take(), self.streams.ground.store.clone(), self.stream.clone());
+        std::mem::take(&mut self.newer).cancel();
+        let newer = self.newer.clone();
         // Not cut off when the server ends: the last state is the one that counts.
-        let saving = self.streams.ground.tasks.spawn_ending("save stream", |_| async move {
+        let saving = self.streams.ground.tasks.spawn_ending("save stream", |end| async move {
             if let Some(before) = before {
                 before.await.ok();
             }
-            match store.save_stream(&row).await {
-                Ok(true) => {
-                    stream.kept.send_replace(true);
+            let mut pause = SAVE_AGAIN.0;
+            while let Err(error) = write_down(&store, &stream, &row, torrent.as_ref()).await {
+                tracing::error!(%error, stream = %stream.id, "a stream could not be written down; it is tried again in {pause:?}");
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(SAVE_AGAIN.1),
+                    // That one writes what is true by then.
+                    () = newer.cancelled() => return,
+                    () = end.cancelled() => return,
                 }
-                Ok(false) => tracing::debug!(stream = %stream.id, "a stream of a device that is gone is not written down"),
-                Err(error) => tracing::error!(%error, "a stream could not be written down"),
-            }
-            if let Some(torrent) = torrent
-                && let Err(error) = store.save_torrent(&torrent).await
-            {
-                tracing::error!(%error, "a torrent could not be written down");
             }
         });
         self.saving = Some(saving);
         if over {
-            self.saved().await;
+            self.saved(SAVE_WITHIN).await;
         }
     }
 
-    /// Waits until everything is written down.
-    async fn saved(&mut self) {
-        if let Some(saving) = self.saving.take() {
-            saving.await.ok();
+    /// Waits until everything is written down, but not for ever on a disk that does not take it.
+    async fn saved(&mut self, limit: Duration) {
+        if let Some(mut saving) = self.saving.take()
+            && tokio::time::timeout(limit, &mut saving).await.is_err()
+        {
+            self.saving = Some(saving);
         }
     }
 
@@ -687,6 +697,19 @@ impl Actor {
         let (trackers, peers) = self.torrent.as_ref().map(Torrent::kept).map_or_else(named, |kept| (kept.trackers, kept.peers));
         let (info_hash, name) = (magnet.info_hash.to_string(), magnet.name.clone());
         TorrentRow { info_hash, name, trackers, peers, selected: file.into_iter().collect() }
+    }
+}
+
+/// Writes a stream and its torrent down.
+async fn write_down(store: &Store, stream: &Stream, row: &StreamRow, torrent: Option<&TorrentRow>) -> Result<(), StoreError> {
+    if store.save_stream(row).await? {
+        stream.kept.send_replace(true);
+    } else {
+        tracing::debug!(stream = %stream.id, "a stream of a device that is gone is not written down");
+    }
+    match torrent {
+        Some(torrent) => store.save_torrent(torrent).await,
+        None => Ok(()),
     }
 }
 

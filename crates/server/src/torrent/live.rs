@@ -417,6 +417,10 @@ impl Inner {
     /// Puts down the bitfield from which librqbit resumes.
     fn lay_out_bitfield(&self, bits: Option<Vec<u8>>) -> Result<(), TorrentError> {
         let path = self.shared.bitfields.join(format!("{}.bitv", self.info_hash));
+        // Somebody may have tidied up while we run.
+        for folder in [&self.shared.bitfields, self.disk.folder()] {
+            std::fs::create_dir_all(folder).map_err(|error| TorrentError::Failed(text_of(error.kind())))?;
+        }
         let laid = match bits {
             Some(bits) => std::fs::write(&path, bits),
             None => match std::fs::remove_file(&path) {
@@ -668,8 +672,8 @@ impl Steering {
         self.streams.clear();
         let id = TorrentIdOrHash::Hash(Id20::new(self.info_hash.0));
         if let Err(error) = self.shared.session.delete(id, false).await {
-            debug!(%error, "a torrent could not be taken out");
-            return false;
+            // It is out all the same when only its record could not be written: there is nothing to go back to.
+            debug!(%error, "a torrent was taken out with an error");
         }
         match inner.begin(request_window, Some(self.disk.bits())).await {
             Ok(handle) => self.handle = handle,

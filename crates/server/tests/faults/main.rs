@@ -21,5 +21,6 @@ mod stage;
 mod viewer;
 
 mod clients;
+mod disk;
 mod network;
 mod process;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -178,6 +179,15 @@ fn files_below(server: &TestServer) -> Vec<String> {
     let mut found = Vec::new();
     [server.data_dir(), server.cache_dir()].iter().for_each(|folder| below(folder, &mut found));
     found
+}
+
+/// What the database says, read by another program while the server runs.
+pub(crate) fn rows(path: &Path, query: &str) -> Vec<String> {
+    let script = "import sqlite3, sys\nbase = sqlite3.connect('file:' + sys.argv[1] + '?mode=ro', uri=True)\n\
+                  for row in base.execute(sys.argv[2]): print(*row)";
+    let done = Command::new("/usr/bin/python3").args(["-c", script]).arg(path).arg(query).output().expect("python3");
+    assert!(done.status.success(), "{query}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).lines().map(str::to_owned).collect()
 }
 
 pub(crate) fn id(status: &Value) -> String {
