@@ -37,6 +37,8 @@ use crate::settings::{Live, Settings};
 use crate::spawner::Spawner;
 use crate::store::{Rescue, Store};
 use crate::stream::state::State;
+use crate::stream::lives::Lives;
+use crate::stream::queue::Limits as QueueLimits;
 use crate::stream::{Ground, Options, Streams};
 use crate::swarm::Swarm;
 use crate::tasks::Tasks;
@@ -48,6 +50,8 @@ use crate::trust::{DeviceId, Devices, StreamId, TicketKeys, Tls, Token};
 /// How long running requests may take to end, and everything else after them.
 const REQUESTS_END: Duration = Duration::from_secs(3);
 const TASKS_END: Duration = Duration::from_secs(3);
+/// How many streams of one person may wait at once.
+const PER_PERSON: usize = 5;
 /// How often the budget is shared anew.
 const BUDGET_PACE: Duration = Duration::from_secs(2);
 
@@ -179,6 +183,8 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
         keys,
         devices: devices.clone(),
         live: settings.live(),
+        lives: Lives::of_this_program(),
+        limits: QueueLimits { per_device: config.max_streams_per_device, waiting: config.queue_length, per_person: PER_PERSON },
     };
     let streams = Streams::new(Arc::new(ground));
     streams.restore().await?;
@@ -338,7 +344,7 @@ async fn show_sample(app: &App, http: SocketAddr) -> anyhow::Result<()> {
     if stream_it {
         let magnet = Magnet::parse(&link).context("the sample's magnet is not one")?;
         let owner = app.devices.holder(&DeviceId::owner()).context("the owner's own record is missing")?;
-        let (stream, _) = app.streams.start(&owner, magnet, Options::default());
+        let (stream, _) = app.streams.start(&owner, magnet, Options::default())?;
         let mut changes = stream.changes();
         changes.wait_for(|seen| seen.state.is_over() || matches!(seen.state, State::Ready { .. })).await?;
         let view = stream.view(Base::of(Entrance::Loopback, &http.to_string()).as_str(), &owner);

@@ -1,6 +1,7 @@
 //! Streams: start, status, list, stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -23,6 +24,9 @@ use crate::stream::{Method, Options, Stream, Streams};
 
 /// Longest magnet in bytes.
 const LONGEST_MAGNET: usize = 8 << 10;
+
+/// When it is worth another try to start what the queue has no room for.
+const FULL_WAIT: Duration = Duration::from_secs(30);
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -73,7 +77,8 @@ async fn start(
     let options = options(&request)?;
     // Counted here and not before: whoever mistypes a link may try again.
     limits.start(&caller.device).map_err(|wait| rate::too_many("Too many streams were started in a short time.", wait))?;
-    let (stream, new) = streams.start(&caller, magnet, options);
+    let started = streams.start(&caller, magnet, options);
+    let (stream, new) = started.map_err(|full| Problem::new(Code::QueueFull, full.to_string()).retry_after(FULL_WAIT))?;
     stream.kept().await;
     if streams.ground().torrents.mock().is_some_and(|mock| mock.is_at_once(&stream.magnet)) {
         stream.settled().await;
@@ -190,7 +195,7 @@ async fn stop(State(streams): State<Arc<Streams>>, caller: Caller, Path(id): Pat
     let stream = find(&streams, &caller, &id)?;
     stream.tell(Event::Stop);
     // The stream's own task does the work; what is said to be released is gone.
-    if tokio::time::timeout(std::time::Duration::from_secs(10), stream.released()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(10), stream.released()).await.is_err() {
         tracing::warn!(stream = %stream.id, "a stop takes long");
     }
     Ok(Json(Stopped { stream_id: id, status: "stopped", message: "Stream resources released" }))

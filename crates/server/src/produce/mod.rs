@@ -3,6 +3,7 @@
 pub mod assemble;
 pub mod copy;
 pub mod encode;
+pub mod encoders;
 pub mod probe;
 pub mod rendition;
 pub mod worker;
@@ -11,9 +12,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use balcony_media::magnet::InfoHash;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::encode::Tools;
+use self::encoders::Encoders;
 use crate::film::Film;
 use crate::segments::SegmentStore;
 
@@ -23,16 +24,15 @@ pub struct Workshop {
     pub tools: Tools,
     /// Encoded segments.
     pub segments: Arc<SegmentStore>,
-    /// One permit for each video encoder that may run.
-    pub encoders: Arc<Semaphore>,
+    /// Who may encode pictures.
+    pub encoders: Arc<Encoders>,
     films: Mutex<HashMap<(InfoHash, usize), Arc<Film>>>,
 }
 
 impl Workshop {
     /// A workshop with no films in it.
     pub fn new(tools: Tools, segments: Arc<SegmentStore>, encoders: usize) -> Arc<Self> {
-        let encoders = Arc::new(Semaphore::new(encoders.max(1)));
-        Arc::new(Self { tools, segments, encoders, films: Mutex::default() })
+        Arc::new(Self { tools, segments, encoders: Encoders::new(encoders), films: Mutex::default() })
     }
 
     /// The film, if somebody plays it already.
@@ -51,12 +51,6 @@ impl Workshop {
         for rendition in film.iter().flat_map(|film| film.renditions()) {
             rendition.stop();
         }
-    }
-
-    /// A permit to encode pictures, as soon as there is one.
-    pub async fn encoder(&self) -> Option<OwnedSemaphorePermit> {
-        // The semaphore is never closed; without it an encoder would simply run beside the others.
-        self.encoders.clone().acquire_owned().await.ok()
     }
 
     /// A panic elsewhere leaves the table whole.

@@ -1,6 +1,7 @@
 //! A rendition: one track of a film in one form, as a row of segments that can be asked for in any order.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use balcony_media::codec::{self, DescribedPicture};
 use balcony_media::container::{Codec, Index, Picture, Sample, Samples, Track};
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use super::Workshop;
 use super::copy::{Inline, priming};
 use super::encode::{Coding, Target};
+use super::encoders::Lease;
 use super::worker::{EncodeWorker, grid};
 use crate::film::Film;
 use crate::segments::{Part, Segment, SegmentError};
@@ -114,6 +116,31 @@ impl Rendition {
             Make::Inline { inline, .. } => Ok(Some(inline.segment(n))),
             Make::Encode(worker) => worker.segment(n).await.map(Some),
         }
+    }
+
+    /// Whether an encoder is needed for the first segment: none makes it, and none has made it.
+    pub fn needs_encoder(&self) -> bool {
+        if let Make::Encode(worker) = &self.make { worker.needs_encoder() } else { false }
+    }
+
+    /// Waits until no encoder is needed for the first segment any more.
+    pub async fn first_comes(&self) {
+        if let Make::Encode(worker) = &self.make {
+            worker.first_comes().await;
+        }
+    }
+
+    /// The first segment, for the start of a stream that has got `encoder` for it.
+    pub async fn first_segment(&self, encoder: Option<Lease>) -> Result<Option<Segment>, SegmentError> {
+        match &self.make {
+            Make::Encode(worker) => worker.first_segment(encoder).await.map(Some),
+            _ => self.segment(0).await,
+        }
+    }
+
+    /// Since when somebody waits for an encoder for it.
+    pub fn waits_for_encoder(&self) -> Option<Instant> {
+        if let Make::Encode(worker) = &self.make { worker.waits_for_encoder() } else { None }
     }
 
     /// File offset of the film at which segment `n` of a copy begins.

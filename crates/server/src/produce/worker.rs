@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Workshop;
 use super::assemble::{Grid, Made};
 use super::encode::{Coding, EncodeRun, FilmInput, RunError, Target};
+use super::encoders::{Awaited, Lease};
 use crate::film::Film;
 use crate::segments::{Segment, SegmentError, SegmentStore, SegmentWriter};
 use crate::tasks::End;
@@ -53,6 +54,17 @@ struct Runs {
     all: HashMap<u64, Run>,
     /// How the last run ended that did not end well.
     error: Option<MakeError>,
+    /// Counts the runs whose encoder was taken: whoever waits for them goes in line again.
+    taken: u64,
+}
+
+/// Who asks for a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    /// A stream that is being got ready.
+    Start,
+    /// Somebody who watches.
+    Viewer,
 }
 
 struct Run {
@@ -61,7 +73,22 @@ struct Run {
     /// It may make segments up to this one.
     until: watch::Sender<u32>,
     read: Instant,
+    /// Its encoder, or its place in line for one. Sound needs none.
+    encoder: Option<Arc<Lease>>,
     _task: AbortOnDropHandle<End>,
+}
+
+impl Run {
+    /// It makes segment `n` soon, or has made it just now.
+    fn is_near(&self, n: u32) -> bool {
+        let at = self.at.load(Ordering::Acquire);
+        n + AHEAD + 1 >= at && n <= at + NEAR
+    }
+
+    /// It will make segment `n` soon.
+    fn serves(&self, n: u32) -> bool {
+        self.is_near(n) && self.at.load(Ordering::Acquire) <= n
+    }
 }
 
 impl EncodeWorker {
@@ -93,24 +120,62 @@ impl EncodeWorker {
 
     /// Segment `n`, as soon as it begins to exist.
     pub async fn segment(self: &Arc<Self>, n: u32) -> Result<Segment, SegmentError> {
+        self.wait_for(n, Asker::Viewer, None).await
+    }
+
+    /// The first segment, for a start that has got `encoder` for it.
+    pub async fn first_segment(self: &Arc<Self>, encoder: Option<Lease>) -> Result<Segment, SegmentError> {
+        self.wait_for(0, Asker::Start, encoder).await
+    }
+
+    async fn wait_for(self: &Arc<Self>, n: u32, asker: Asker, mut encoder: Option<Lease>) -> Result<Segment, SegmentError> {
         let mut news = self.news.subscribe();
-        let mut begun = false;
+        let mut begun = None;
         loop {
             news.borrow_and_update();
             if let Some(segment) = self.segments.get(&self.name, n) {
-                self.ask(n);
+                self.ask(n, asker);
                 return Ok(segment);
             }
-            if !self.ask(n) {
-                // A run that was begun for this very request and is gone without the segment has failed.
-                if begun {
-                    return Err(self.runs().error.take().map_or_else(gone, SegmentError::from));
+            let _awaited = match self.ask(n, asker) {
+                // One that is still in line does not count for who has an encoder.
+                Some(awaited) if encoder.is_none() || !self.needs_encoder() => {
+                    encoder = None;
+                    awaited
                 }
-                self.begin(n)?;
-                begun = true;
-            }
+                _ => {
+                    let taken = self.runs().taken;
+                    // A run that was begun for this very request and is gone without the segment has failed, unless its encoder was taken.
+                    if begun.is_some_and(|before| before == taken) {
+                        return Err(self.runs().error.take().map_or_else(gone, SegmentError::from));
+                    }
+                    begun = Some(taken);
+                    self.begin(n, encoder.take())?;
+                    continue;
+                }
+            };
             news.changed().await.map_err(|_| gone())?;
         }
+    }
+
+    /// Whether an encoder is needed for the first segment: none makes it, and none has made it.
+    pub fn needs_encoder(&self) -> bool {
+        let pictures = matches!(self.target.coding, Coding::Pictures { .. });
+        let runs = self.runs();
+        let near = runs.all.values().any(|run| run.serves(0) && run.encoder.as_ref().is_none_or(|lease| lease.waits_since().is_none()));
+        pictures && !near && !self.segments.has(&self.name, 0)
+    }
+
+    /// Waits until no encoder is needed for the first segment any more.
+    pub async fn first_comes(&self) {
+        // The sender lives as long as this does.
+        let mut news = self.news.subscribe();
+        while self.needs_encoder() && news.changed().await.is_ok() {}
+    }
+
+    /// Since when somebody waits for an encoder for it.
+    pub fn waits_for_encoder(&self) -> Option<Instant> {
+        self.runs().all.values().filter_map(|run| run.encoder.as_ref()?.waits_since()).min()
     }
 
     /// Ends all runs and deletes what they made.
@@ -119,61 +184,104 @@ impl EncodeWorker {
         self.segments.remove(&self.name);
     }
 
-    /// Lets the run that will make or has just made segment `n` go on a little farther; `false` where there is none.
-    fn ask(&self, n: u32) -> bool {
+    /// Lets the run that will make or has just made segment `n` go on a little farther. Where one will make it, that one is not stopped
+    /// for anybody else while the answer is kept; `None` where there is none.
+    fn ask(&self, n: u32, asker: Asker) -> Option<Option<Awaited>> {
         let mut runs = self.runs();
-        let near = |run: &Run| {
-            let at = run.at.load(Ordering::Acquire);
-            n + AHEAD + 1 >= at && n <= at + NEAR
-        };
-        let ahead = |run: &Run| run.at.load(Ordering::Acquire) <= n;
-        let serves = runs.all.values().any(|run| near(run) && ahead(run));
-        for run in runs.all.values_mut().filter(|run| near(run)) {
+        for run in runs.all.values_mut().filter(|run| run.is_near(n)) {
             run.read = Instant::now();
+            if let Some(encoder) = &run.encoder {
+                encoder.read(asker == Asker::Viewer);
+            }
             run.until.send_if_modified(|until| {
                 let farther = n + AHEAD > *until;
                 *until = (*until).max(n + AHEAD);
                 farther
             });
         }
-        serves
+        let serving = runs.all.values().find(|run| run.serves(n))?;
+        Some(serving.encoder.as_ref().map(Lease::awaited))
     }
 
-    fn begin(self: &Arc<Self>, n: u32) -> Result<(), SegmentError> {
+    fn begin(self: &Arc<Self>, n: u32, encoder: Option<Lease>) -> Result<(), SegmentError> {
         let workshop = self.workshop.upgrade().ok_or_else(gone)?;
+        let pictures = matches!(self.target.coding, Coding::Pictures { .. });
         let mut runs = self.runs();
         // As many runs as there are viewers: the others were left behind by a seek.
         let viewers = self.viewers(&workshop);
         while runs.all.len() >= viewers {
             let oldest = runs.all.iter().min_by_key(|(_, run)| run.read).map(|(id, _)| *id);
-            oldest.and_then(|id| runs.all.remove(&id));
+            let left = oldest.and_then(|id| runs.all.remove(&id));
+            left.and_then(|run| run.encoder).into_iter().for_each(|encoder| encoder.end());
         }
+        let encoder = pictures.then(|| Arc::new(encoder.unwrap_or_else(|| workshop.encoders.for_viewer())));
         runs.last += 1;
         runs.error = None;
         let id = runs.last;
         let (at, until) = (Arc::new(AtomicU32::new(n)), watch::Sender::new(n + AHEAD));
         let tasks = workshop.tools.tasks.clone();
-        let task = self.clone().run(id, n, at.clone(), until.subscribe(), workshop);
+        let task = self.clone().run(id, n, at.clone(), until.subscribe(), encoder.clone(), workshop);
         let task = AbortOnDropHandle::new(tasks.spawn("rendition", task));
-        runs.all.insert(id, Run { at, until, read: Instant::now(), _task: task });
+        runs.all.insert(id, Run { at, until, read: Instant::now(), encoder, _task: task });
         Ok(())
     }
 
-    async fn run(self: Arc<Self>, id: u64, from: u32, at: Arc<AtomicU32>, until: watch::Receiver<u32>, workshop: Arc<Workshop>) {
-        let ended = self.make(from, &at, until, &workshop).await;
+    async fn run(
+        self: Arc<Self>,
+        id: u64,
+        from: u32,
+        at: Arc<AtomicU32>,
+        until: watch::Receiver<u32>,
+        encoder: Option<Arc<Lease>>,
+        workshop: Arc<Workshop>,
+    ) {
+        let ended = match encoder.as_deref() {
+            Some(encoder) => tokio::select! {
+                ended = self.encode(id, from, &at, until, encoder, &workshop) => ended,
+                () = encoder.taken() => Ok(()),
+            },
+            None => self.make(from, &at, until, None, &workshop).await,
+        };
         {
             let mut runs = self.runs();
             if let Err(error) = ended {
                 tracing::warn!(%error, rendition = %self.name, "a conversion ended early");
                 runs.error = Some(error);
             }
+            runs.taken += u64::from(encoder.is_some_and(|encoder| encoder.is_taken()));
             runs.all.remove(&id);
         }
         self.tell();
     }
 
-    async fn make(&self, from: u32, at: &AtomicU32, mut until: watch::Receiver<u32>, workshop: &Arc<Workshop>) -> Result<(), MakeError> {
-        let _permit = if matches!(self.target.coding, Coding::Pictures { .. }) { Some(workshop.encoder().await) } else { None };
+    /// Makes pictures, as soon as there is an encoder; not at all when nobody asks for them before.
+    async fn encode(
+        &self,
+        id: u64,
+        from: u32,
+        at: &AtomicU32,
+        until: watch::Receiver<u32>,
+        encoder: &Lease,
+        workshop: &Arc<Workshop>,
+    ) -> Result<(), MakeError> {
+        while tokio::time::timeout(IDLE, encoder.granted()).await.is_err() {
+            if self.runs().all.get(&id).is_none_or(|run| run.read.elapsed() >= IDLE) {
+                return Ok(());
+            }
+        }
+        // Streams that are in line for the same segment need not be any more.
+        self.tell();
+        self.make(from, at, until, Some(encoder), workshop).await
+    }
+
+    async fn make(
+        &self,
+        from: u32,
+        at: &AtomicU32,
+        mut until: watch::Receiver<u32>,
+        encoder: Option<&Lease>,
+        workshop: &Arc<Workshop>,
+    ) -> Result<(), MakeError> {
         self.refocus(from, workshop).await;
         let mut run = EncodeRun::start(&workshop.tools, self.input.clone(), self.target.clone(), from);
         let mut writer: Option<SegmentWriter> = None;
@@ -188,7 +296,7 @@ impl EncodeWorker {
                 }
                 Made::Chunk { segment, bytes, first } => {
                     if first {
-                        if !may_go_on(&mut until, segment).await || self.segments.has(&self.name, segment) {
+                        if !may_go_on(&mut until, segment, encoder).await || self.segments.has(&self.name, segment) {
                             return Ok(());
                         }
                         at.store(segment, Ordering::Release);
@@ -269,8 +377,16 @@ impl From<MakeError> for SegmentError {
 }
 
 /// Waits until somebody asks for `segment` or one near it; `false` when nobody does.
-async fn may_go_on(until: &mut watch::Receiver<u32>, segment: u32) -> bool {
-    matches!(tokio::time::timeout(IDLE, until.wait_for(|until| *until >= segment)).await, Ok(Ok(_)))
+async fn may_go_on(until: &mut watch::Receiver<u32>, segment: u32, encoder: Option<&Lease>) -> bool {
+    let rests = *until.borrow() < segment;
+    if let (true, Some(encoder)) = (rests, encoder) {
+        encoder.rests(true);
+    }
+    let goes_on = matches!(tokio::time::timeout(IDLE, until.wait_for(|until| *until >= segment)).await, Ok(Ok(_)));
+    if let (true, Some(encoder)) = (rests, encoder) {
+        encoder.rests(false);
+    }
+    goes_on
 }
 
 fn gone() -> SegmentError {

@@ -3,11 +3,11 @@
 use rusqlite_migration::{M, Migrations};
 
 /// The number of steps: what `user_version` says once all are done.
-pub(super) const LATEST: i64 = 3;
+pub(super) const LATEST: i64 = 4;
 
 /// Every step, in order.
 pub(super) fn all() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST), M::up(DEVICES), M::up(HISTORY)])
+    Migrations::new(vec![M::up(FIRST), M::up(DEVICES), M::up(HISTORY), M::up(VIEWS)])
 }
 
 /// Times are milliseconds since 1970 (UTC); JSON stands in columns whose inside is never asked for.
@@ -93,6 +93,11 @@ CREATE TABLE history (
     PRIMARY KEY (person, info_hash, file_index)
 ) STRICT, WITHOUT ROWID;
 ALTER TABLE people ADD COLUMN notice_seen_at INTEGER;
+";
+
+/// What a stream that is ready showed last, as JSON: it comes back with it before its film is opened again.
+const VIEWS: &str = "
+ALTER TABLE streams ADD COLUMN view TEXT;
 ";
 
 /// The database as the first version of the program made it.

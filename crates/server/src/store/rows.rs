@@ -43,6 +43,8 @@ pub struct StreamRow {
     pub stopped_at: Option<Timestamp>,
     /// Number of the key that its tickets are made with.
     pub ticket_key: u16,
+    /// What it showed last, as JSON, once its film is known.
+    pub view: Option<serde_json::Value>,
 }
 
 /// A person as it is kept.
@@ -121,13 +123,13 @@ pub struct FilmRow {
 pub(super) fn save_stream(connection: &Connection, row: &StreamRow) -> Result<bool, StoreError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO streams (id, device, person, info_hash, magnet, options, file_index, status, phase, error, title,
-                              position, created_at, expires_at, stopped_at, ticket_key)
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+                              position, created_at, expires_at, stopped_at, ticket_key, view)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
           WHERE EXISTS (SELECT 1 FROM devices WHERE id = ?2) AND EXISTS (SELECT 1 FROM people WHERE id = ?3)
          ON CONFLICT (id) DO UPDATE SET
             device = ?2, person = ?3, info_hash = ?4, magnet = ?5, options = ?6, file_index = ?7, status = ?8, phase = ?9,
             error = ?10, title = ?11, position = ?12, created_at = ?13, expires_at = ?14, stopped_at = ?15,
-            ticket_key = ?16",
+            ticket_key = ?16, view = ?17",
     )?;
     let written = statement.execute(params![
         row.id,
@@ -146,6 +148,7 @@ pub(super) fn save_stream(connection: &Connection, row: &StreamRow) -> Result<bo
         row.expires_at.as_millisecond(),
         row.stopped_at.map(Timestamp::as_millisecond),
         row.ticket_key,
+        row.view.as_ref().map(ToString::to_string),
     ])?;
     Ok(written > 0)
 }
@@ -167,16 +170,14 @@ fn stream(row: &Row<'_>) -> rusqlite::Result<StreamRow> {
         file_index: row.get("file_index")?,
         status: row.get("status")?,
         phase: row.get("phase")?,
-        error: match row.get_ref("error")?.data_type() {
-            Type::Null => None,
-            _ => Some(json(row, "error")?),
-        },
+        error: json_or_none(row, "error")?,
         title: row.get("title")?,
         position: row.get("position")?,
         created_at: time(row.get("created_at")?)?,
         expires_at: time(row.get("expires_at")?)?,
         stopped_at: row.get::<_, Option<i64>>("stopped_at")?.map(time).transpose()?,
         ticket_key: row.get("ticket_key")?,
+        view: json_or_none(row, "view")?,
     })
 }
 
@@ -311,6 +312,13 @@ pub(super) fn save_film(connection: &Connection, row: &FilmRow) -> Result<(), St
 fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+}
+
+fn json_or_none(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<serde_json::Value>> {
+    match row.get_ref(column)?.data_type() {
+        Type::Null => Ok(None),
+        _ => json(row, column).map(Some),
+    }
 }
 
 fn time(milliseconds: i64) -> rusqlite::Result<Timestamp> {

@@ -24,6 +24,7 @@ fn stream(id: &str, second: i64) -> StreamRow {
         expires_at: Timestamp::from_millisecond(second * 1000 + 86_400_123).expect("time"),
         stopped_at: None,
         ticket_key: 1,
+        view: None,
     }
 }
 
@@ -53,6 +54,7 @@ async fn rows_come_back_as_they_were_written() {
         second.title = Some("Ünïcode.mkv".to_owned());
         second.position = 12.75;
         second.ticket_key = 65_535;
+        second.view = Some(json!({"duration": 7200.5, "why": "\"quoted\""}));
         second.stopped_at = Some(Timestamp::from_millisecond(1_234_567_890_123).expect("time"));
         store.save_stream(&second).await.expect("changed");
         store.save_torrent(&torrent("x")).await.expect("saved");

@@ -17,13 +17,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::lives::{Lifetime, uptime};
+use super::queue::Entrance;
 use super::state::{Effect, Event, Failure, FailureCode, Found, Life, State, step};
 use super::view::{self, AudioView, ErrorView, Moving, Phase, Status, StreamView, VideoView};
-use super::{Born, Method, REMEMBERED, Stream, Streams};
+use super::{Born, Ground, Method, Stream, Streams};
 use crate::film::{Film, OpenError, Presentation, Tables, read_index};
 use crate::metrics::METRICS;
 use crate::mock::{Act, Part};
 use crate::produce::Workshop;
+use crate::produce::encoders::Lease;
 use crate::produce::probe::{self, ProbeError};
 use crate::segments::{Segment, SegmentError};
 use crate::source::{Source, SourceError};
@@ -99,19 +102,36 @@ pub fn first_view(born: &Born) -> StreamView {
 
 /// How a stream's task begins.
 pub enum Beginning {
-    /// At once.
-    New,
-    /// As one of an earlier run: when those before it have begun, or somebody asks for it.
-    Restored,
-    /// As one that failed in an earlier run.
-    Failed(Failure),
+    /// As one that somebody asks for just now.
+    New(Entrance),
+    /// As one of an earlier run that was not ready. With a slot it begins when those before it have begun, or somebody asks for it.
+    Again(Entrance),
+    /// As one of an earlier run that was ready.
+    Ready {
+        /// The whole file was here.
+        complete: bool,
+    },
+    /// As one that was over in an earlier run, for so long.
+    Over(State, Duration),
+}
+
+impl Beginning {
+    /// The life that begins.
+    pub fn life(&self) -> Life {
+        match self {
+            Self::New(Entrance::Turn) | Self::Again(Entrance::Turn) => Life::born(1),
+            Self::New(Entrance::Place(place)) | Self::Again(Entrance::Place(place)) => Life::born(*place),
+            Self::Ready { complete } => Life::of(State::Ready { complete: *complete }),
+            Self::Over(state, _) => Life::of(state.clone()),
+        }
+    }
 }
 
 /// The task of one stream.
 pub struct Actor {
     streams: Arc<Streams>,
     stream: Arc<Stream>,
-    expires_at: Timestamp,
+    end: Lifetime,
     since: Instant,
     /// Bytes of the film at the last look, and when they last changed.
     came: (u64, Instant),
@@ -135,6 +155,8 @@ pub struct Actor {
     starter: CancellationToken,
     /// Somebody has asked for it just now, and not before a restart.
     new: bool,
+    /// The encoder for its first segment, while it is not used yet.
+    encoder: Option<Lease>,
 }
 
 /// The turn of a stream of an earlier run.
@@ -160,12 +182,13 @@ impl Turn {
         }
     }
 
-    /// Lets the next one go on once this one has begun, or does not come on.
-    fn pass(&mut self, state: &State) {
-        let done = match (&self, state) {
-            (Self::Awaited(_), State::Queued { .. }) => false,
-            (Self::Come { since, .. }, State::Queued { .. } | State::Metadata | State::Opening) => since.elapsed() > WAKE,
-            (Self::Awaited(_) | Self::Come { .. } | Self::Taken, _) => true,
+    /// Lets the next one go on once this one has begun, or does not come on. `opening`: its film is not open yet.
+    fn pass(&mut self, life: &Life, opening: bool) {
+        let waits = life.asleep || matches!(life.state, State::Queued { .. });
+        let done = match &self {
+            Self::Awaited(_) => !waits,
+            Self::Come { since, .. } => !(waits || opening) || since.elapsed() > WAKE,
+            Self::Taken => true,
         };
         if done {
             *self = Self::Taken;
@@ -177,6 +200,7 @@ impl Turn {
 enum Answer {
     Torrent(u32, Torrent, usize),
     Presentation(u32, Arc<Presentation>),
+    Encoder(u32, Option<Lease>),
     First(u32, Vec<Segment>),
     Found(u32, Found),
 }
@@ -185,7 +209,11 @@ impl Answer {
     /// For which piece of work it is. One of an older epoch belongs to a life that is over: what it brings is dropped.
     const fn epoch(&self) -> u32 {
         match self {
-            Self::Torrent(epoch, ..) | Self::Presentation(epoch, _) | Self::First(epoch, _) | Self::Found(epoch, _) => *epoch,
+            Self::Torrent(epoch, ..)
+            | Self::Presentation(epoch, _)
+            | Self::Encoder(epoch, _)
+            | Self::First(epoch, _)
+            | Self::Found(epoch, _) => *epoch,
         }
     }
 
@@ -195,7 +223,7 @@ impl Answer {
             Self::Torrent(..) => Some(Act::Metadata),
             Self::Presentation(..) => Some(Act::Index),
             Self::Found(_, Found::FirstSegments) => Some(Act::FirstSegments),
-            Self::First(..) | Self::Found(..) => None,
+            Self::Encoder(..) | Self::First(..) | Self::Found(..) => None,
         }
     }
 }
@@ -211,7 +239,7 @@ async fn in_time(came: Result<Answer, Failure>, part: Option<Part>) -> Result<An
 
 impl Actor {
     /// For a stream that was just born or brought back.
-    pub fn new(streams: Arc<Streams>, stream: Arc<Stream>, expires_at: Timestamp) -> Self {
+    pub fn new(streams: Arc<Streams>, stream: Arc<Stream>, end: Lifetime) -> Self {
         let now = Instant::now();
         let starter = streams.ground.devices.life(&stream.device());
         let age = Duration::try_from(Timestamp::now().duration_since(stream.created_at)).unwrap_or_default();
@@ -222,7 +250,7 @@ impl Actor {
             new: false,
             streams,
             stream,
-            expires_at,
+            end,
             since: now,
             came: (0, now),
             torrent: None,
@@ -235,28 +263,40 @@ impl Actor {
             saving: None,
             newer: CancellationToken::new(),
             answers: mpsc::unbounded_channel(),
+            encoder: None,
         }
     }
 
     /// Lives until the stream is over and forgotten.
     pub async fn live(mut self, mut inbox: mpsc::UnboundedReceiver<Event>, beginning: Beginning) {
         let mut turn = Turn::Taken;
-        self.new = matches!(beginning, Beginning::New);
-        let mut life = match beginning {
-            Beginning::New => self.happen(Life::born(), Event::Turn).await,
-            Beginning::Restored => {
-                turn = Turn::Awaited(Box::pin(self.streams.waking.clone().acquire_owned()));
-                Life::born()
-            }
-            Beginning::Failed(failure) => Life { state: State::Failed(failure), epoch: 0 },
-        };
-        self.show(&life.state);
+        let mut life = beginning.life();
         let mut over_since: Option<Instant> = None;
+        match beginning {
+            Beginning::New(entrance) => {
+                self.new = true;
+                if entrance == Entrance::Turn {
+                    life = self.happen(life, Event::Turn).await;
+                } else {
+                    self.save().await;
+                }
+            }
+            // What has come whole needs nothing but a viewer; the rest of others is fetched.
+            Beginning::Again(Entrance::Turn) | Beginning::Ready { complete: false } => {
+                turn = Turn::Awaited(Box::pin(self.streams.waking.clone().acquire_owned()));
+            }
+            Beginning::Over(State::Stopped | State::Expired, since) => {
+                self.stream.released.send_replace(true);
+                over_since = Some(Instant::now().checked_sub(since).unwrap_or_else(Instant::now));
+            }
+            Beginning::Again(Entrance::Place(_)) | Beginning::Ready { complete: true } | Beginning::Over(..) => {}
+        }
+        self.show(&life.state);
         loop {
-            turn.pass(&life.state);
-            let pause = self.pause(&life.state);
+            turn.pass(&life, self.is_opening(&life.state));
+            let pause = self.pause(&life);
             let event = tokio::select! {
-                () = turn.comes() => Some(Event::Turn),
+                () = turn.comes() => Some(if life.asleep { Event::Wanted } else { Event::Turn }),
                 event = inbox.recv() => event,
                 answer = self.answers.1.recv() => answer.filter(|answer| answer.epoch() == life.epoch).and_then(|answer| self.take(answer)),
                 () = self.starter.cancelled() => self.outlive_starter().await,
@@ -269,7 +309,7 @@ impl Actor {
             }
             if matches!(life.state, State::Stopped | State::Expired) {
                 let since = *over_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > REMEMBERED {
+                if since.elapsed() > self.stream.lives.remembered {
                     break;
                 }
             }
@@ -281,16 +321,25 @@ impl Actor {
         }
     }
 
-    /// How long nothing needs to be looked at.
-    fn pause(&self, state: &State) -> Duration {
-        let moving = |pause| self.part.as_ref().map_or(pause, |part| part.pause(pause));
+    /// Whether its film is being looked for or opened.
+    fn is_opening(&self, state: &State) -> bool {
         match state {
-            State::Metadata | State::Opening | State::Probing | State::Warming(_) => moving(LOOK),
-            State::Ready { .. } => moving(LOOK_READY),
-            State::Queued { .. } | State::Failed(_) | State::Stopped | State::Expired => {
-                let left = self.expires_at.duration_since(Timestamp::now());
-                Duration::try_from(left).unwrap_or_default().clamp(LOOK_READY, LOOK_OVER)
-            }
+            State::Metadata | State::Opening => true,
+            State::Ready { .. } => self.stream.presentation_now().is_none(),
+            _ => false,
+        }
+    }
+
+    /// How long nothing needs to be looked at.
+    fn pause(&self, life: &Life) -> Duration {
+        let moving = |pause| self.part.as_ref().map_or(pause, |part| part.pause(pause));
+        match life.state {
+            State::Metadata | State::Opening | State::Probing | State::Lined { .. } | State::Warming(_) => moving(LOOK),
+            State::Ready { .. } if !life.asleep => moving(LOOK_READY),
+            // It is told for how long it has been waiting, and a slot gets free when nobody watches another stream any more.
+            State::Queued { .. } if !self.stream.slot.load(Ordering::Acquire) => LOOK_READY,
+            State::Queued { .. } | State::Ready { .. } | State::Failed(_) => self.end.left(uptime()).clamp(LOOK_READY, LOOK_OVER),
+            State::Stopped | State::Expired => self.stream.lives.remembered.min(LOOK_OVER),
         }
     }
 
@@ -348,6 +397,8 @@ impl Actor {
         match effect {
             Effect::FindMetadata(epoch) => self.find_metadata(epoch),
             Effect::OpenFilm(epoch) => self.open_film(epoch),
+            Effect::AwaitEncoder(epoch) => self.await_encoder(epoch),
+            Effect::Reopen(epoch) => self.reopen(epoch),
             Effect::MakeFirstSegments(epoch) => self.make_first_segments(epoch),
             Effect::EndWork => {
                 if let Some(work) = self.work.take() {
@@ -356,8 +407,10 @@ impl Actor {
                     work.await.ok();
                 }
             }
-            // Turns are given at once; there is nothing to give back.
-            Effect::LeaveQueue => {}
+            Effect::LeaveQueue => {
+                self.encoder = None;
+                self.streams.leave_queue(&self.stream.id);
+            }
             Effect::Release => self.release(),
             Effect::Delete => self.delete().await,
             Effect::Save => self.save().await,
@@ -397,9 +450,14 @@ impl Actor {
             Answer::Presentation(epoch, presentation) => {
                 self.stream.seen.send_modify(|seen| describe(&mut seen.view, &presentation));
                 let (mode, film) = (presentation.plan.mode, &presentation.film);
+                let encoder = presentation.video.as_ref().is_some_and(|video| video.needs_encoder());
                 self.times = Some((TimeMap::of(&film.index, film.duration, film.source.len()), None));
                 self.stream.presentation.send_replace(Some(presentation));
-                Event::Found(epoch, Found::Presentation(mode))
+                Event::Found(epoch, Found::Presentation { mode, encoder })
+            }
+            Answer::Encoder(epoch, encoder) => {
+                self.encoder = encoder;
+                Event::Found(epoch, Found::Encoder)
             }
             Answer::First(epoch, segments) => {
                 self.first = segments;
@@ -430,47 +488,49 @@ impl Actor {
             let (Some(torrent), Some(file)) = (torrent, file) else {
                 return Err(Failure::new(FailureCode::TorrentFailed, "The torrent went away; start it again."));
             };
-            let source = torrent.film(file).await.map_err(torrent_failure)?;
-            stream.source.send_replace(Some(source.clone()));
-            // The torrent goes on from the film's start while its tables are read.
-            let mut ahead = source.cursor(0);
-            ahead.hold();
-            let film = ground.workshop.film(stream.magnet.info_hash, file);
-            let film = match film {
-                Some(film) => film,
-                None => {
-                    let film = match read_index(&source).await {
-                        Ok(tables) => Film::new(stream.magnet.info_hash, file, source, tables, 0),
-                        Err(OpenError::Source(error)) => return Err(source_failure(&error)),
-                        Err(OpenError::NoIndex(damage)) => {
-                            tracing::debug!(%damage, "no index of ours");
-                            answers.send(Answer::Found(epoch, Found::NeedsProbe)).ok();
-                            let pause = ground.torrents.paused();
-                            film_from_probe(&ground.workshop, stream.magnet.info_hash, file, source, pause).await?
-                        }
-                    };
-                    ground.workshop.share(film)
-                }
+            let presentation = opened(&ground, &stream, &torrent, file, || {
+                answers.send(Answer::Found(epoch, Found::NeedsProbe)).ok();
+            });
+            presentation.await.map(|presentation| Answer::Presentation(epoch, presentation))
+        });
+    }
+
+    /// Opens the film of a stream that was ready in an earlier run.
+    fn reopen(&mut self, epoch: u32) {
+        self.stream.asleep.store(false, Ordering::Release);
+        let (ground, stream, answers) = (self.streams.ground.clone(), self.stream.clone(), self.answers.0.clone());
+        let (peers, file) = (self.found_peers.clone(), self.stream.seen.borrow().view.file_index);
+        self.work(epoch, async move {
+            let found = ground.torrents.add(&stream.magnet, |found| peers.store(found.peers, Ordering::Relaxed));
+            let torrent = found.await.map_err(torrent_failure)?;
+            let file = file.filter(|file| torrent.files().iter().any(|entry| entry.index == *file)).ok_or_else(|| {
+                Failure::new(FailureCode::TorrentFailed, "The film is not in its torrent any more; start it again.")
+            })?;
+            answers.send(Answer::Torrent(epoch, torrent.clone(), file)).ok();
+            let presentation = opened(&ground, &stream, &torrent, file, || {}).await?;
+            Ok(Answer::Presentation(epoch, presentation))
+        });
+    }
+
+    /// Waits for an encoder, or until somebody else's makes what is needed.
+    fn await_encoder(&mut self, epoch: u32) {
+        let (ground, stream, presentation) = (self.streams.ground.clone(), self.stream.clone(), self.stream.presentation_now());
+        self.work(epoch, async move {
+            let Some(video) = presentation.and_then(|presentation| presentation.video.clone()) else {
+                return Ok(Answer::Encoder(epoch, None));
             };
-            if film.index.video().is_none() && film.index.audio().next().is_none() {
-                return Err(Failure::new(FailureCode::NotPlayable, "The file holds neither pictures nor sound; choose another one."));
-            }
-            if film.duration <= 0.0 {
-                return Err(Failure::new(
-                    FailureCode::NotPlayable,
-                    "How long the film is cannot be found out; its file may be cut off. Choose another release.",
-                ));
-            }
-            let cuttable = film.copy.as_ref().map(|_| ()).map_err(|why| *why);
-            let plan = plan::decide(&film.index, &stream.options.capabilities, stream.options.quality, cuttable);
-            let presentation = Presentation::new(film, plan, &ground.workshop);
-            *super::lock(&stream.playhead) = Some(super::Playhead { segment: 0, cursor: ahead });
-            Ok(Answer::Presentation(epoch, Arc::new(presentation)))
+            let told = stream.clone();
+            let lease = ground.workshop.encoders.for_first_segment(stream.person.clone(), move |place| told.tell(Event::Place(place)));
+            let has = tokio::select! {
+                () = lease.granted() => true,
+                () = video.first_comes() => false,
+            };
+            Ok(Answer::Encoder(epoch, has.then_some(lease)))
         });
     }
 
     fn make_first_segments(&mut self, epoch: u32) {
-        let presentation = self.stream.presentation_now();
+        let (presentation, mut encoder) = (self.stream.presentation_now(), self.encoder.take());
         let answers = self.answers.0.clone();
         self.work(epoch, async move {
             let Some(presentation) = presentation else {
@@ -480,7 +540,8 @@ impl Actor {
             let renditions: Vec<_> = presentation.video.iter().chain(audio).cloned().collect();
             let mut segments = Vec::new();
             for rendition in &renditions {
-                let segment = rendition.segment(0).await.map_err(|error| segment_failure(&error))?;
+                // The picture comes first, and the encoder is for it.
+                let segment = rendition.first_segment(encoder.take()).await.map_err(|error| segment_failure(&error))?;
                 segments.extend(segment);
             }
             answers.send(Answer::First(epoch, segments.clone())).ok();
@@ -499,11 +560,14 @@ impl Actor {
     /// Looks at what moves by itself: time, bytes, the torrent's health.
     fn look(&mut self, state: &State) -> Option<Event> {
         if state.is_over() {
-            let long_gone = matches!(state, State::Failed(_)) && Timestamp::now() > self.expires_at;
+            let long_gone = matches!(state, State::Failed(_)) && self.end.left(uptime()).is_zero();
             return long_gone.then_some(Event::Expire);
         }
-        if Timestamp::now() > self.expires_at && !self.stream.is_watched() {
+        if self.end.left(uptime()).is_zero() && !self.stream.is_watched() {
             return Some(Event::Expire);
+        }
+        if matches!(state, State::Queued { .. }) {
+            self.streams.settle();
         }
         if self.stream.is_idle_for(IDLE_PLAYHEAD) && matches!(state, State::Ready { .. }) {
             *super::lock(&self.stream.playhead) = None;
@@ -553,7 +617,17 @@ impl Actor {
         let ready = matches!(state, State::Ready { .. });
         let since = if ready { self.came.1 } else { self.since };
         let paused = *self.paused.borrow();
-        let moving = Moving { seconds: since.elapsed().as_secs(), peers, speed, starved, paused, first: self.first_bytes() };
+        let encoder = self.stream.presentation_now().and_then(|presentation| presentation.video.as_ref()?.waits_for_encoder());
+        let moving = Moving {
+            seconds: since.elapsed().as_secs(),
+            peers,
+            speed,
+            starved,
+            encoder: encoder.map(|since| since.elapsed().as_secs()),
+            asleep: self.stream.asleep.load(Ordering::Acquire),
+            paused,
+            first: self.first_bytes(),
+        };
         let words = match &self.part {
             Some(part) => part.words(state, moving),
             None => view::words(state, &moving),
@@ -572,8 +646,12 @@ impl Actor {
             view.message = words.message;
             view.message_key = words.key;
             view.message_params = words.params;
-            view.queue_position = if let State::Queued { place } = state { Some(*place) } else { None };
-            view.expires_at = self.expires_at.to_string();
+            view.queue_position = match state {
+                State::Queued { place } => Some(*place),
+                State::Lined { place, .. } => *place,
+                _ => None,
+            };
+            view.expires_at = self.end.told.to_string();
             view.position = self.stream.position();
             if state.is_over() {
                 (view.download_speed, view.upload_speed, view.peers, view.fetched) = (None, None, None, None);
@@ -654,7 +732,7 @@ impl Actor {
     /// Writes the stream down, one state after the other, while life goes on. A stream that is over waits for it: from then on it does
     /// not come back.
     async fn save(&mut self) {
-        let row = self.stream.row(self.expires_at);
+        let row = self.stream.row(self.end.told);
         let over = row.stopped_at.is_some();
         let torrent = (!over).then(|| self.torrent_row(row.file_index));
         let (before, store, stream) = (self.saving.take(), self.streams.ground.store.clone(), self.stream.clone());
@@ -713,10 +791,55 @@ async fn write_down(store: &Store, stream: &Stream, row: &StreamRow, torrent: Op
     }
 }
 
+/// What a stream plays, from its film; `probes` is told when that has to be found out by ffprobe. The torrent goes on from the film's
+/// start meanwhile.
+async fn opened(
+    ground: &Arc<Ground>,
+    stream: &Arc<Stream>,
+    torrent: &Torrent,
+    file: usize,
+    probes: impl FnOnce() + Send,
+) -> Result<Arc<Presentation>, Failure> {
+    let source = torrent.film(file).await.map_err(torrent_failure)?;
+    stream.source.send_replace(Some(source.clone()));
+    let mut ahead = source.cursor(0);
+    ahead.hold();
+    let film = match ground.workshop.film(stream.magnet.info_hash, file) {
+        Some(film) => film,
+        None => {
+            let film = match read_index(&source).await {
+                Ok(tables) => Film::new(stream.magnet.info_hash, file, source, tables, 0),
+                Err(OpenError::Source(error)) => return Err(source_failure(&error)),
+                Err(OpenError::NoIndex(damage)) => {
+                    tracing::debug!(%damage, "no index of ours");
+                    probes();
+                    let pause = ground.torrents.paused();
+                    film_from_probe(&ground.workshop, stream.magnet.info_hash, file, source, pause).await?
+                }
+            };
+            ground.workshop.share(film)
+        }
+    };
+    if film.index.video().is_none() && film.index.audio().next().is_none() {
+        return Err(Failure::new(FailureCode::NotPlayable, "The file holds neither pictures nor sound; choose another one."));
+    }
+    if film.duration <= 0.0 {
+        return Err(Failure::new(
+            FailureCode::NotPlayable,
+            "How long the film is cannot be found out; its file may be cut off. Choose another release.",
+        ));
+    }
+    let cuttable = film.copy.as_ref().map(|_| ()).map_err(|why| *why);
+    let plan = plan::decide(&film.index, &stream.options.capabilities, stream.options.quality, cuttable);
+    let presentation = Presentation::new(film, plan, &ground.workshop);
+    *super::lock(&stream.playhead) = Some(super::Playhead { segment: 0, cursor: ahead });
+    Ok(Arc::new(presentation))
+}
+
 fn describe(view: &mut StreamView, presentation: &Presentation) {
     let film = &presentation.film;
     let (why, key) = view::why(&presentation.plan.why);
-    view.mode = Some(presentation.plan.mode.name());
+    view.mode = Some(presentation.plan.mode.name().to_owned());
     view.why = Some(why);
     view.why_key = Some(key);
     view.duration = (film.duration > 0.0).then_some((film.duration * 1000.0).round() / 1000.0);

@@ -2,11 +2,14 @@
 //! Here stand the streams themselves: found by those they exist for, and by nobody else.
 
 pub mod actor;
+pub mod lives;
+pub mod queue;
 mod shelf;
 pub mod state;
 pub mod view;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -20,9 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use self::actor::Beginning;
+use self::lives::{Lifetime, Lives, uptime};
+use self::queue::{Entrance, Full, Limits, Slots};
 use self::shelf::Shelf;
 use self::state::{Event, State};
-use self::view::{Named, StreamView};
+use self::view::{Named, Saved, StreamView};
 use crate::film::Presentation;
 use crate::history::{self, History};
 use crate::lock::lock;
@@ -36,8 +41,6 @@ use crate::tasks::Tasks;
 use crate::trust::ticket::TicketKey;
 use crate::trust::{DeviceId, Devices, Holder, PersonId, StreamId, Ticket, TicketKeys};
 
-/// A stream is watched while something of it was asked for within this time.
-const WATCHED: Duration = Duration::from_secs(600);
 /// A device is watching that asked for something to see within this time.
 pub const WATCHING: Duration = Duration::from_secs(60);
 /// How often it is looked whether new streams need a new ticket key.
@@ -48,8 +51,6 @@ const WAKING: usize = 16;
 const KEPT_WITHIN: Duration = Duration::from_secs(2);
 /// The fact in the store that tells whether everything is paused.
 const PAUSED: &str = "paused";
-/// A stream that is over can still be asked about for this long.
-pub const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// Which URL `streamUrl` is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -96,6 +97,10 @@ pub struct Ground {
     pub devices: Arc<Devices>,
     /// How long a stream lives, and how long it waits for bytes.
     pub live: watch::Receiver<Live>,
+    /// How long things count.
+    pub lives: Lives,
+    /// How many streams may wait, and how many need not.
+    pub limits: Limits,
 }
 
 /// One stream.
@@ -133,6 +138,12 @@ pub struct Stream {
     watched: Mutex<Watched>,
     /// Where its viewer is, held so that the torrent fetches what comes next.
     playhead: Mutex<Option<Playhead>>,
+    /// It was given a slot of its device.
+    slot: AtomicBool,
+    /// It was ready in an earlier run, and its film is not opened again yet.
+    asleep: AtomicBool,
+    /// How long things count.
+    lives: Lives,
 }
 
 /// When something of a stream was last asked for, and by whom.
@@ -275,10 +286,21 @@ impl Stream {
         Some(history::Film { key: (self.magnet.info_hash, file), title, magnet_link: self.magnet.to_link(), duration })
     }
 
-    /// Somebody wants it: it need not wait for those of whom nobody asks anything.
+    /// Somebody wants it: it need not wait for those of an earlier run of whom nobody asks anything.
     fn wake(&self) {
-        if matches!(self.seen.borrow().state, State::Queued { .. }) {
+        if self.asleep.load(Ordering::Acquire) {
+            self.tell(Event::Wanted);
+        } else if self.slot.load(Ordering::Acquire) && matches!(self.seen.borrow().state, State::Queued { .. }) {
             self.tell(Event::Turn);
+        }
+    }
+
+    /// Whether it takes one of its device's slots: it is not ready yet, or watched.
+    fn holds_slot(&self) -> bool {
+        let state = self.state();
+        match state {
+            State::Ready { .. } => self.is_watched(),
+            state => !state.is_over() && self.slot.load(Ordering::Acquire),
         }
     }
 
@@ -293,7 +315,7 @@ impl Stream {
                 Some(at) => now.duration_since(std::mem::replace(at, now)) >= WATCHING,
                 None => {
                     // Whoever has stopped watching is forgotten when the next one comes.
-                    watched.by.retain(|_, at| now.duration_since(*at) < WATCHED);
+                    watched.by.retain(|_, at| now.duration_since(*at) < self.lives.watched);
                     watched.by.insert(viewer.clone(), now);
                     true
                 }
@@ -311,7 +333,7 @@ impl Stream {
 
     /// Whether somebody is watching.
     pub fn is_watched(&self) -> bool {
-        lock(&self.watched).last.is_some_and(|at| at.elapsed() < WATCHED)
+        lock(&self.watched).last.is_some_and(|at| at.elapsed() < self.lives.watched)
     }
 
     /// Whether nobody asked for anything for a while.
@@ -323,7 +345,7 @@ impl Stream {
     fn take_over(&self, devices: &Devices) -> Option<CancellationToken> {
         let mut watching: Vec<_> = {
             let watched = lock(&self.watched);
-            watched.by.iter().filter(|(_, at)| at.elapsed() < WATCHED).map(|(device, at)| (*at, device.clone())).collect()
+            watched.by.iter().filter(|(_, at)| at.elapsed() < self.lives.watched).map(|(device, at)| (*at, device.clone())).collect()
         };
         // The one that watched last.
         watching.sort_by(|a, b| b.cmp(a));
@@ -378,6 +400,8 @@ impl Stream {
             expires_at,
             stopped_at: matches!(seen.state, State::Stopped | State::Expired).then(Timestamp::now),
             ticket_key: self.key.number(),
+            // Only what is ready comes back as it was.
+            view: matches!(seen.state, State::Ready { .. }).then(|| serde_json::to_value(Saved::of(&seen.view)).unwrap_or_default()),
         }
     }
 }
@@ -400,6 +424,8 @@ pub struct Streams {
     moves: watch::Sender<u64>,
     /// Held by who pauses everything.
     pausing: Mutex<()>,
+    /// Who waits for a slot of its device. Taken after the shelf, where both are.
+    slots: Mutex<Slots<StreamId, DeviceId, PersonId>>,
     /// Streams of an earlier run begin again a few at a time: thousands at once would keep everybody waiting.
     waking: Arc<Semaphore>,
 }
@@ -408,8 +434,10 @@ impl Streams {
     /// No streams yet.
     pub fn new(ground: Arc<Ground>) -> Arc<Self> {
         let (births, moves) = (watch::Sender::new(0), watch::Sender::new(0));
+        let slots = Mutex::new(Slots::new(ground.limits));
         Arc::new(Self {
             ground,
+            slots,
             shelf: RwLock::default(),
             births,
             moves,
@@ -431,17 +459,17 @@ impl Streams {
             self.ground.store.torrents().await?.into_iter().map(|torrent| (torrent.info_hash.clone(), torrent)).collect();
         let (mut needed, mut over) = (HashSet::new(), Vec::new());
         for row in self.ground.store.streams().await? {
-            let ended = row.stopped_at.is_some() || row.expires_at < Timestamp::now() || row.status == "stopped";
-            let Some(mut stream) = (!ended).then(|| Born::from_row(&row, &self.ground.keys)).flatten() else {
+            let Some((mut stream, was)) = Born::from_row(&row, &self.ground.keys).zip(Was::of(&row, Timestamp::now(), self.ground.lives)) else {
                 over.push(row.id);
                 continue;
             };
             if let Some(torrent) = torrents.get(&row.info_hash) {
                 stream.magnet.peers.clone_from(&torrent.peers);
             }
-            let failure = row.error.and_then(|error| serde_json::from_value(error).ok());
-            needed.insert(stream.magnet.info_hash);
-            self.bear(&mut self.write(), stream, failure.map_or(Beginning::Restored, Beginning::Failed));
+            if !matches!(was, Was::Over(..)) {
+                needed.insert(stream.magnet.info_hash);
+            }
+            self.bear_again(stream, was, row);
         }
         self.ground.store.delete_streams(over).await?;
         let needed_names: HashSet<_> = needed.iter().map(ToString::to_string).collect();
@@ -452,7 +480,10 @@ impl Streams {
     }
 
     /// Starts a stream, or finds the one that the same device started for the same person with the same options. `true`: it is a new one.
-    pub fn start(self: &Arc<Self>, starter: &Holder, magnet: Magnet, options: Options) -> (Arc<Stream>, bool) {
+    ///
+    /// # Errors
+    /// When it would have to wait, and so many wait already.
+    pub fn start(self: &Arc<Self>, starter: &Holder, magnet: Magnet, options: Options) -> Result<(Arc<Stream>, bool), Full> {
         let same = |stream: &&Arc<Stream>| {
             stream.person == starter.person
                 && stream.options == options
@@ -463,14 +494,78 @@ impl Streams {
         let mut shelf = self.write();
         if let Some(stream) = shelf.of_torrent(&magnet.info_hash).find(same) {
             stream.wake();
-            return (stream.clone(), false);
+            return Ok((stream.clone(), false));
         }
+        let (id, device, person) = (StreamId::random(), starter.device.clone(), starter.person.clone());
+        let entrance = if starter.admin {
+            Entrance::Turn
+        } else {
+            let (held, elsewhere) = (held(&shelf, &device, &person), self.ground.workshop.encoders.waiting(&person));
+            lock(&self.slots).enter(id.clone(), device.clone(), person.clone(), held, elsewhere)?
+        };
         // In whole milliseconds, as the store keeps it: it is the same after a restart.
         let created_at = Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default();
         let expires_at = created_at.checked_add(self.ground.live.borrow().expire_after).unwrap_or(Timestamp::MAX);
-        let (device, person, key) = (starter.device.clone(), starter.person.clone(), self.ground.keys.newest());
-        let born = Born { id: StreamId::random(), device, person, key, magnet, options, created_at, expires_at, position: 0.0 };
-        (self.bear(&mut shelf, born, Beginning::New), true)
+        let key = self.ground.keys.newest();
+        let born = Born { id, device, person, key, magnet, options, created_at, expires_at, position: 0.0 };
+        let view = actor::first_view(&born);
+        Ok((self.bear(&mut shelf, born, view, Beginning::New(entrance)), true))
+    }
+
+    /// Brings a stream of an earlier run back.
+    fn bear_again(self: &Arc<Self>, born: Born, was: Was, row: StreamRow) {
+        let mut shelf = self.write();
+        let mut view = actor::first_view(&born);
+        view.title = row.title;
+        view.file_index = row.file_index.and_then(|file| usize::try_from(file).ok());
+        let beginning = match was {
+            Was::Over(state, since) => Beginning::Over(state, since),
+            Was::Failed(failure) => Beginning::Over(State::Failed(failure), Duration::ZERO),
+            Was::Ready { complete, saved } => {
+                saved.put_into(&mut view);
+                Beginning::Ready { complete }
+            }
+            Was::Underway => {
+                // It finds out anew which film it is.
+                (view.title, view.file_index) = (None, None);
+                let (id, device, person) = (born.id.clone(), born.device.clone(), born.person.clone());
+                let entrance = match self.ground.devices.holder(&device) {
+                    Some(holder) if !holder.admin => {
+                        let held = held(&shelf, &device, &person);
+                        lock(&self.slots).enter_again(id, device, person, held)
+                    }
+                    _ => Entrance::Turn,
+                };
+                Beginning::Again(entrance)
+            }
+        };
+        self.bear(&mut shelf, born, view, beginning);
+    }
+
+    /// Gives free slots to the streams that wait for them, and tells the others their places.
+    pub fn settle(&self) {
+        let shelf = self.read();
+        let mut slots = lock(&self.slots);
+        if slots.is_empty() {
+            return;
+        }
+        for id in slots.turns(|device, person| held(&shelf, device, person)) {
+            if let Some(stream) = shelf.get(&id) {
+                stream.slot.store(true, Ordering::Release);
+                stream.tell(Event::Turn);
+            }
+        }
+        for (id, place) in slots.moved() {
+            if let Some(stream) = shelf.get(&id) {
+                stream.tell(Event::Place(place));
+            }
+        }
+    }
+
+    /// A stream waits for no slot any more, or may have none.
+    fn leave_queue(&self, id: &StreamId) {
+        lock(&self.slots).leave(id);
+        self.settle();
     }
 
     /// The stream with this name, if it exists for this device.
@@ -579,9 +674,10 @@ impl Streams {
         self.shelf.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bear(self: &Arc<Self>, shelf: &mut Shelf, born: Born, beginning: Beginning) -> Arc<Stream> {
+    fn bear(self: &Arc<Self>, shelf: &mut Shelf, born: Born, view: StreamView, beginning: Beginning) -> Arc<Stream> {
         let (events, inbox) = mpsc::unbounded_channel();
-        let view = actor::first_view(&born);
+        let state = beginning.life().state;
+        let slot = matches!(beginning, Beginning::New(Entrance::Turn) | Beginning::Again(Entrance::Turn));
         let stream = Arc::new(Stream {
             id: born.id,
             person: born.person,
@@ -590,7 +686,7 @@ impl Streams {
             created_at: born.created_at,
             device: Mutex::new(born.device),
             key: born.key,
-            seen: watch::Sender::new(Seen { state: State::Queued { place: 1 }, view, watching: Vec::new() }),
+            seen: watch::Sender::new(Seen { state, view, watching: Vec::new() }),
             source: watch::Sender::new(None),
             presentation: watch::Sender::new(None),
             events,
@@ -601,14 +697,56 @@ impl Streams {
             position: watch::Sender::new(born.position),
             watched: Mutex::default(),
             playhead: Mutex::default(),
+            slot: AtomicBool::new(slot),
+            asleep: AtomicBool::new(matches!(beginning, Beginning::Ready { .. })),
+            lives: self.ground.lives,
         });
         shelf.put(stream.clone());
         self.births.send_modify(|count| *count += 1);
         stream.moved();
-        let actor = actor::Actor::new(self.clone(), stream.clone(), born.expires_at);
+        let end = Lifetime::new(born.expires_at, Timestamp::now(), uptime());
+        let actor = actor::Actor::new(self.clone(), stream.clone(), end);
         let span = tracing::info_span!("stream", id = %stream.id);
         self.ground.tasks.spawn("stream", actor.live(inbox, beginning).instrument(span));
         stream
+    }
+}
+
+/// How many slots of a device are taken.
+fn held(shelf: &Shelf, device: &DeviceId, person: &PersonId) -> usize {
+    shelf.of_person(person).filter(|stream| *lock(&stream.device) == *device && stream.holds_slot()).count()
+}
+
+/// What a stream of an earlier run was.
+enum Was {
+    /// It goes through everything again.
+    Underway,
+    /// It can be played: its film is opened when somebody wants it.
+    Ready { complete: bool, saved: Box<Saved> },
+    Failed(state::Failure),
+    /// It was over, for so long; it can still be asked about.
+    Over(State, Duration),
+}
+
+impl Was {
+    /// What the row tells; `None` where nobody asks about it any more.
+    fn of(row: &StreamRow, now: Timestamp, lives: Lives) -> Option<Self> {
+        let (over, since) = match row.stopped_at {
+            Some(at) if row.phase == "expired" => (Some(State::Expired), at),
+            Some(at) => (Some(State::Stopped), at),
+            None if row.expires_at < now => (Some(State::Expired), row.expires_at),
+            None => (None, now),
+        };
+        if let Some(state) = over {
+            let since = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+            return (since < lives.remembered).then_some(Self::Over(state, since));
+        }
+        if let Some(failure) = row.error.clone().and_then(|error| serde_json::from_value(error).ok()) {
+            return Some(Self::Failed(failure));
+        }
+        let saved = row.view.clone().filter(|_| row.status == "ready" && row.file_index.is_some());
+        let saved = saved.and_then(|saved| serde_json::from_value(saved).ok());
+        Some(saved.map_or(Self::Underway, |saved| Self::Ready { complete: row.phase == "complete", saved }))
     }
 }
 

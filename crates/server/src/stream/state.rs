@@ -76,7 +76,7 @@ impl Failure {
 /// Where a stream stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// It waits for its turn.
+    /// It waits for a slot of its device.
     Queued {
         /// Place in the queue, from 1.
         place: usize,
@@ -87,6 +87,13 @@ pub enum State {
     Opening,
     /// The film has no index of its own; ffprobe looks at it.
     Probing,
+    /// Its first segment needs an encoder.
+    Lined {
+        /// What becomes of the film.
+        mode: Mode,
+        /// Place in the queue, from 1; none while it is not known that there is any wait.
+        place: Option<usize>,
+    },
     /// The first segments are being made.
     Warming(Mode),
     /// It can be played.
@@ -116,12 +123,20 @@ pub struct Life {
     pub state: State,
     /// Counts the pieces of work that were started.
     pub epoch: u32,
+    /// It was ready in an earlier run, and its film is opened when somebody wants it.
+    pub asleep: bool,
 }
 
 impl Life {
     /// A stream is born waiting for its turn.
-    pub fn born() -> Self {
-        Self { state: State::Queued { place: 1 }, epoch: 0 }
+    pub fn born(place: usize) -> Self {
+        Self::of(State::Queued { place })
+    }
+
+    /// One that comes back as it was in an earlier run.
+    pub fn of(state: State) -> Self {
+        let asleep = matches!(state, State::Ready { .. });
+        Self { state, epoch: 0, asleep }
     }
 }
 
@@ -133,7 +148,14 @@ pub enum Found {
     /// The container has no index of ours.
     NeedsProbe,
     /// Everything that playlists need.
-    Presentation(Mode),
+    Presentation {
+        /// What becomes of the film.
+        mode: Mode,
+        /// Whether the first segment needs an encoder.
+        encoder: bool,
+    },
+    /// There is an encoder for the first segment, or somebody else's makes it.
+    Encoder,
     /// The first segments of picture and sound are here.
     FirstSegments,
     /// It will not work.
@@ -147,6 +169,8 @@ pub enum Event {
     Place(usize),
     /// It is its turn.
     Turn,
+    /// Somebody wants to see something of it.
+    Wanted,
     /// Work of this epoch has come to something.
     Found(u32, Found),
     /// The whole file is here.
@@ -168,11 +192,15 @@ pub enum Effect {
     FindMetadata(u32),
     /// Read the film's index and plan.
     OpenFilm(u32),
+    /// Wait for an encoder.
+    AwaitEncoder(u32),
     /// Let the first segments be made.
     MakeFirstSegments(u32),
+    /// Open the film of an earlier run again.
+    Reopen(u32),
     /// End all work that runs for it.
     EndWork,
-    /// Give back its turn to the queue.
+    /// Tell the queue that it waits for nothing more, and may have no slot any more.
     LeaveQueue,
     /// Let go of the film and of what was made of it.
     Release,
@@ -184,58 +212,66 @@ pub enum Effect {
 
 /// One step of a life.
 pub fn step(life: Life, event: Event) -> (Life, Vec<Effect>) {
-    let Life { state, epoch } = life;
+    let Life { state, epoch, asleep } = life;
+    let stay = |state| Life { state, epoch, asleep };
     if state.is_over() {
         return after_the_end(state, epoch, &event);
     }
     match (state, event) {
-        (state, Event::Stop) => end(state, State::Stopped, epoch),
-        (state, Event::Expire) => end(state, State::Expired, epoch),
-        (state, Event::Broke(failure)) => end(state, State::Failed(failure), epoch),
-        (state, Event::Moved) => (Life { state, epoch }, vec![Effect::Save]),
-        (state, Event::Found(of, _)) if of != epoch => (Life { state, epoch }, vec![]),
-        (state, Event::Found(_, Found::Failure(failure))) => end(state, State::Failed(failure), epoch),
-        (State::Queued { .. }, Event::Place(place)) => (Life { state: State::Queued { place }, epoch }, vec![]),
+        (_, Event::Stop) => end(State::Stopped, epoch),
+        (_, Event::Expire) => end(State::Expired, epoch),
+        (_, Event::Broke(failure)) => end(State::Failed(failure), epoch),
+        (state, Event::Moved) => (stay(state), vec![Effect::Save]),
+        (state, Event::Found(of, _)) if of != epoch => (stay(state), vec![]),
+        (_, Event::Found(_, Found::Failure(failure))) => end(State::Failed(failure), epoch),
+        (State::Queued { .. }, Event::Place(place)) => (stay(State::Queued { place }), vec![]),
         (State::Queued { .. }, Event::Turn) => begin(State::Metadata, epoch, Effect::FindMetadata),
         (State::Metadata, Event::Found(_, Found::Metadata)) => begin(State::Opening, epoch, Effect::OpenFilm),
-        (State::Opening, Event::Found(_, Found::NeedsProbe)) => (Life { state: State::Probing, epoch }, vec![]),
-        (State::Opening | State::Probing, Event::Found(_, Found::Presentation(mode))) => {
-            begin(State::Warming(mode), epoch, Effect::MakeFirstSegments)
+        (State::Opening, Event::Found(_, Found::NeedsProbe)) => (stay(State::Probing), vec![]),
+        (State::Opening | State::Probing, Event::Found(_, Found::Presentation { mode, encoder })) => {
+            if encoder {
+                begin(State::Lined { mode, place: None }, epoch, Effect::AwaitEncoder)
+            } else {
+                begin(State::Warming(mode), epoch, Effect::MakeFirstSegments)
+            }
         }
+        (State::Lined { mode, .. }, Event::Place(place)) => (stay(State::Lined { mode, place: Some(place) }), vec![]),
+        (State::Lined { mode, .. }, Event::Found(_, Found::Encoder)) => begin(State::Warming(mode), epoch, Effect::MakeFirstSegments),
         (State::Warming(_), Event::Found(_, Found::FirstSegments)) => {
-            (Life { state: State::Ready { complete: false }, epoch }, vec![Effect::Save])
+            (stay(State::Ready { complete: false }), vec![Effect::LeaveQueue, Effect::Save])
         }
-        (State::Ready { complete: false }, Event::Complete) => (Life { state: State::Ready { complete: true }, epoch }, vec![Effect::Save]),
+        (State::Ready { complete: false }, Event::Complete) => (stay(State::Ready { complete: true }), vec![Effect::Save]),
+        (state @ State::Ready { .. }, Event::Wanted) if asleep => {
+            let epoch = epoch.wrapping_add(1);
+            (Life { state, epoch, asleep: false }, vec![Effect::Reopen(epoch)])
+        }
         // Late or early news that changes nothing in this state.
-        (state, Event::Place(_) | Event::Turn | Event::Complete | Event::Found(_, _)) => (Life { state, epoch }, vec![]),
+        (state, Event::Place(_) | Event::Turn | Event::Wanted | Event::Complete | Event::Found(_, _)) => (stay(state), vec![]),
     }
 }
 
 fn begin(state: State, epoch: u32, work: fn(u32) -> Effect) -> (Life, Vec<Effect>) {
     let epoch = epoch.wrapping_add(1);
     // The work goes on while the disk is written.
-    (Life { state, epoch }, vec![work(epoch), Effect::Save])
+    (Life { state, epoch, asleep: false }, vec![work(epoch), Effect::Save])
 }
 
-fn end(from: State, state: State, epoch: u32) -> (Life, Vec<Effect>) {
-    let mut effects = vec![Effect::EndWork];
-    if matches!(from, State::Queued { .. } | State::Metadata | State::Opening | State::Probing | State::Warming(_)) {
-        effects.push(Effect::LeaveQueue);
-    }
-    effects.push(Effect::Release);
+fn end(state: State, epoch: u32) -> (Life, Vec<Effect>) {
+    let mut effects = vec![Effect::EndWork, Effect::LeaveQueue, Effect::Release];
     if !matches!(&state, State::Failed(failure) if failure.code.keeps_bytes()) {
         effects.push(Effect::Delete);
     }
     effects.push(Effect::Save);
-    (Life { state, epoch: epoch.wrapping_add(1) }, effects)
+    (Life { state, epoch: epoch.wrapping_add(1), asleep: false }, effects)
 }
 
 /// A failed stream can still be stopped; everything else is over.
 fn after_the_end(state: State, epoch: u32, event: &Event) -> (Life, Vec<Effect>) {
+    let over = |state| Life { state, epoch, asleep: false };
     match (&state, event) {
-        (State::Failed(_), Event::Stop) => (Life { state: State::Stopped, epoch }, vec![Effect::Delete, Effect::Save]),
-        (State::Failed(_), Event::Expire) => (Life { state: State::Expired, epoch }, vec![Effect::Delete, Effect::Save]),
-        _ => (Life { state, epoch }, vec![]),
+        (State::Failed(_), Event::Stop) => (over(State::Stopped), vec![Effect::Delete, Effect::Save]),
+        (State::Failed(_), Event::Expire) => (over(State::Expired), vec![Effect::Delete, Effect::Save]),
+        _ => (over(state), vec![]),
     }
 }
 
@@ -253,6 +289,8 @@ mod tests {
             State::Metadata,
             State::Opening,
             State::Probing,
+            State::Lined { mode: Mode::Convert, place: None },
+            State::Lined { mode: Mode::Convert, place: Some(3) },
             State::Warming(Mode::Copy),
             State::Ready { complete: false },
             State::Ready { complete: true },
@@ -262,29 +300,38 @@ mod tests {
         ]
     }
 
+    fn presentation(encoder: bool) -> Found {
+        Found::Presentation { mode: Mode::Convert, encoder }
+    }
+
     fn broken() -> Failure {
         Failure::new(FailureCode::NoPeers, "x")
     }
 
     fn events(epoch: u32) -> Vec<Event> {
         let mut events: Vec<Event> =
-            [Found::Metadata, Found::NeedsProbe, Found::Presentation(Mode::Convert), Found::FirstSegments, Found::Failure(broken())]
+            [Found::Metadata, Found::NeedsProbe, presentation(false), presentation(true), Found::Encoder, Found::FirstSegments, Found::Failure(broken())]
                 .into_iter()
                 .map(|found| Event::Found(epoch, found))
                 .collect();
-        events.extend([Event::Place(1), Event::Turn, Event::Complete, Event::Broke(broken()), Event::Moved, Event::Stop, Event::Expire]);
+        events.extend([Event::Place(1), Event::Turn, Event::Wanted, Event::Complete, Event::Broke(broken()), Event::Moved, Event::Stop, Event::Expire]);
         events
+    }
+
+    fn shown(life: &Life) -> String {
+        format!("{:?}{} #{}", life.state, if life.asleep { " asleep" } else { "" }, life.epoch)
     }
 
     #[test]
     fn every_state_meets_every_event() {
         let mut table = String::new();
-        for state in states() {
+        let awake = states().into_iter().map(|state| Life { state, epoch: 7, asleep: false });
+        let asleep = [false, true].map(|complete| Life { state: State::Ready { complete }, epoch: 7, asleep: true });
+        for life in awake.chain(asleep) {
             for event in events(7) {
-                let life = Life { state: state.clone(), epoch: 7 };
                 let (after, effects) = step(life.clone(), event.clone());
-                let stays = if after == life { "=".to_owned() } else { format!("{:?} #{}", after.state, after.epoch) };
-                writeln!(table, "{state:?} + {event:?} -> {stays} {effects:?}").expect("a string takes all");
+                let stays = if after == life { "=".to_owned() } else { shown(&after) };
+                writeln!(table, "{} + {event:?} -> {stays} {effects:?}", shown(&life)).expect("a string takes all");
             }
         }
         insta::assert_snapshot!(table);
@@ -294,7 +341,7 @@ mod tests {
     fn an_answer_of_an_older_epoch_changes_nothing() {
         for state in states() {
             for event in events(6).into_iter().filter(|event| matches!(event, Event::Found(..))) {
-                let life = Life { state: state.clone(), epoch: 7 };
+                let life = Life { state: state.clone(), epoch: 7, asleep: false };
                 assert_eq!(step(life.clone(), event), (life, vec![]));
             }
         }
@@ -306,17 +353,21 @@ mod tests {
             State::Metadata => 1,
             State::Opening => 2,
             State::Probing => 3,
-            State::Warming(_) => 4,
-            State::Ready { .. } => 5,
-            State::Failed(_) => 6,
-            State::Stopped | State::Expired => 7,
+            State::Lined { .. } => 4,
+            State::Warming(_) => 5,
+            State::Ready { .. } => 6,
+            State::Failed(_) => 7,
+            State::Stopped | State::Expired => 8,
         }
     }
 
     proptest! {
         #[test]
-        fn no_history_goes_back_or_releases_twice(picks in proptest::collection::vec((0usize..12, any::<bool>()), 0..60)) {
-            let mut life = Life::born();
+        fn no_history_goes_back_or_releases_twice(
+            picks in proptest::collection::vec((0usize..15, any::<bool>()), 0..60),
+            restored in any::<bool>(),
+        ) {
+            let mut life = if restored { Life::of(State::Ready { complete: false }) } else { Life::born(1) };
             let mut released = 0;
             let mut deleted = false;
             for (pick, current) in picks {
@@ -325,6 +376,9 @@ mod tests {
                 let event = events(epoch).swap_remove(pick);
                 let (after, effects) = step(life, event);
                 prop_assert!(rank(&after.state) >= before);
+                // A slot is given back with each of the steps that can end its use.
+                let left = effects.contains(&Effect::LeaveQueue);
+                prop_assert_eq!(left, before < rank(&after.state) && rank(&after.state) >= 6 && before < 7);
                 released += effects.iter().filter(|effect| **effect == Effect::Release).count();
                 prop_assert!(released <= 1);
                 deleted |= effects.contains(&Effect::Delete);

@@ -1,7 +1,7 @@
 //! What the phone sees of a stream: the public words, an honest message, numbers that move. A projection; it decides nothing.
 
 use balcony_media::plan::{Mode, Why};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::state::{Failure, State};
@@ -76,13 +76,13 @@ pub struct StreamView {
     pub position: f64,
     /// `copy`, `convert_audio` or `convert`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<&'static str>,
+    pub mode: Option<String>,
     /// The sentence why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// Stable name of the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why_key: Option<&'static str>,
+    pub why_key: Option<String>,
     /// The film's picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoView>,
@@ -104,6 +104,62 @@ pub struct StreamView {
     pub person: Option<Named>,
     /// The devices that asked for something to see within the last minute. Only the owner of the server is told of other people's.
     pub watching: Vec<Named>,
+}
+
+/// What of the object is written down, so that a stream that was ready comes back as it was before its film is opened again. Columns of
+/// their own hold the rest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Saved {
+    downloaded_bytes: Option<u64>,
+    total_bytes: Option<u64>,
+    download_progress: Option<f64>,
+    fetched: Option<Vec<[f64; 2]>>,
+    stream_url: Option<String>,
+    direct_url: Option<String>,
+    duration: Option<f64>,
+    mode: Option<String>,
+    why: Option<String>,
+    why_key: Option<String>,
+    video: Option<VideoView>,
+    audio: Option<Vec<AudioView>>,
+}
+
+impl Saved {
+    /// What of this object is written down.
+    pub fn of(view: &StreamView) -> Self {
+        let view = view.clone();
+        Self {
+            downloaded_bytes: view.downloaded_bytes,
+            total_bytes: view.total_bytes,
+            download_progress: view.download_progress,
+            fetched: view.fetched,
+            stream_url: view.stream_url,
+            direct_url: view.direct_url,
+            duration: view.duration,
+            mode: view.mode,
+            why: view.why,
+            why_key: view.why_key,
+            video: view.video,
+            audio: view.audio,
+        }
+    }
+
+    /// Puts it back.
+    pub fn put_into(self, view: &mut StreamView) {
+        view.downloaded_bytes = self.downloaded_bytes;
+        view.total_bytes = self.total_bytes;
+        view.download_progress = self.download_progress;
+        view.fetched = self.fetched;
+        view.stream_url = self.stream_url;
+        view.direct_url = self.direct_url;
+        view.duration = self.duration;
+        view.mode = self.mode;
+        view.why = self.why;
+        view.why_key = self.why_key;
+        view.video = self.video;
+        view.audio = self.audio;
+    }
 }
 
 /// A device or a person.
@@ -150,7 +206,7 @@ pub enum Phase {
 }
 
 /// The film's picture.
-#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VideoView {
     /// Short name.
@@ -170,7 +226,7 @@ pub struct VideoView {
 }
 
 /// One sound track.
-#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AudioView {
     /// `a1`, `a2` …
@@ -215,8 +271,12 @@ pub struct Moving {
     pub speed: u64,
     /// Bytes of the film are missing, and none came lately.
     pub starved: bool,
+    /// The film of an earlier run is opened when somebody wants it.
+    pub asleep: bool,
     /// Nothing is fetched because somebody paused everything.
     pub paused: bool,
+    /// Seconds that the next part of a ready stream has been waiting for an encoder.
+    pub encoder: Option<u64>,
     /// Bytes of the first segments that are here, and all of them, where they are known.
     pub first: Option<(u64, u64)>,
 }
@@ -248,7 +308,7 @@ pub fn words(state: &State, moving: &Moving) -> Words {
         return words;
     }
     let message = match state {
-        State::Metadata | State::Opening | State::Probing | State::Warming(_) => {
+        State::Metadata | State::Opening | State::Probing | State::Lined { .. } | State::Warming(_) => {
             format!("Paused: nothing is fetched until downloads go on ({} s)", moving.seconds)
         }
         State::Ready { complete: false } => "Ready to play what is here; fetching the rest is paused".to_owned(),
@@ -264,8 +324,8 @@ fn words_of_state(state: &State, moving: &Moving) -> Words {
             Phase::Queued,
             0,
             "queued",
-            json!({ "place": place }),
-            format!("Waiting for its turn: number {place} in the queue"),
+            json!({ "place": place, "seconds": moving.seconds }),
+            format!("Waiting for this device's other films: number {place} in the queue ({} s)", moving.seconds),
         ),
         State::Metadata => metadata(moving),
         State::Opening => {
@@ -290,7 +350,15 @@ fn words_of_state(state: &State, moving: &Moving) -> Words {
             "Looking at how the film is made".into(),
         ),
         State::Warming(Mode::Copy) => buffering(moving),
-        State::Warming(Mode::ConvertAudio | Mode::Convert) => {
+        State::Lined { place: Some(place), .. } => words_of(
+            Status::Downloading,
+            Phase::Queued,
+            25,
+            "queued_for_encoder",
+            json!({ "place": place, "seconds": moving.seconds }),
+            format!("Waiting for a free converter: number {place} in the queue ({} s)", moving.seconds),
+        ),
+        State::Lined { place: None, .. } | State::Warming(Mode::ConvertAudio | Mode::Convert) => {
             let progress = 60 + u8::try_from(moving.seconds.min(7) * 5).unwrap_or(35);
             let params = json!({ "seconds": moving.seconds });
             let (key, message) = if moving.starved {
@@ -300,11 +368,20 @@ fn words_of_state(state: &State, moving: &Moving) -> Words {
             };
             words_of(Status::Converting, Phase::Converting, progress, key, params, message)
         }
+        State::Ready { .. } if moving.encoder.is_some() => {
+            let (phase, seconds) = (if *state == (State::Ready { complete: true }) { Phase::Complete } else { Phase::Playable }, moving.encoder);
+            let message = format!("Ready to play; the next part waits for a free converter ({} s)", seconds.unwrap_or(0));
+            words_of(Status::Ready, phase, 100, "playable_waits_for_encoder", json!({ "seconds": seconds }), message)
+        }
         State::Ready { complete: false } if moving.starved => {
             let whom = if moving.peers == 0 { "waiting for people who have the rest" } else { "waiting for bytes of the rest" };
             let message = format!("Ready to play what is here; {whom} ({} s)", moving.seconds);
             let params = json!({ "seconds": moving.seconds, "peers": moving.peers });
             words_of(Status::Ready, Phase::Playable, 100, "playable_waits_for_bytes", params, message)
+        }
+        State::Ready { complete: false } if moving.asleep => {
+            let message = "Ready to play; the rest is fetched when its turn comes, or somebody watches".to_owned();
+            words_of(Status::Ready, Phase::Playable, 100, "playable_asleep", json!({}), message)
         }
         State::Ready { complete: false } => {
             let message = "Ready to play; the rest is on its way".to_owned();
@@ -352,8 +429,8 @@ fn words_of(status: Status, phase: Phase, progress: u8, key: &'static str, param
 }
 
 /// A reason in the API's form.
-pub fn why(why: &Why) -> (String, &'static str) {
-    (why.to_string(), why.key())
+pub fn why(why: &Why) -> (String, String) {
+    (why.to_string(), why.key().to_owned())
 }
 
 #[cfg(test)]
@@ -367,6 +444,8 @@ mod tests {
         let slow = Moving { seconds: 9, peers: 3, speed: 2_000_000, first: Some((1_000_000, 5_000_000)), ..Moving::default() };
         let starved = Moving { seconds: 9, peers: 3, starved: true, first: Some((0, 5_000_000)), ..Moving::default() };
         let paused = Moving { seconds: 9, starved: true, paused: true, first: Some((0, 5_000_000)), ..Moving::default() };
+        let lined = Moving { seconds: 9, peers: 3, encoder: Some(4), ..Moving::default() };
+        let asleep = Moving { asleep: true, ..Moving::default() };
         let all_here = Moving { seconds: 1, paused: true, ..Moving::default() };
         let failed = State::Failed(Failure::new(FailureCode::NoPeers, "Try again later."));
         let states = [
@@ -374,6 +453,8 @@ mod tests {
             State::Metadata,
             State::Opening,
             State::Probing,
+            State::Lined { mode: Mode::Convert, place: None },
+            State::Lined { mode: Mode::Convert, place: Some(3) },
             State::Warming(Mode::Copy),
             State::Warming(Mode::Convert),
             State::Ready { complete: false },
@@ -384,7 +465,7 @@ mod tests {
         ];
         let mut lines = String::new();
         for state in &states {
-            for moving in [&nobody, &slow, &starved, &paused, &all_here] {
+            for moving in [&nobody, &slow, &starved, &paused, &lined, &asleep, &all_here] {
                 let words = words(state, moving);
                 assert!(!words.message.is_empty() && !words.key.is_empty());
                 let line =

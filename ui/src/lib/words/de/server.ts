@@ -8,6 +8,10 @@ export const messages: Catalogue["messages"] = {
     const rank = `Platz ${told.whole("place")} in der Schlange.`;
     return ahead < 1 ? rank : `${rank} ${ahead === 1 ? "Ein anderer Film ist" : `${ahead} andere Filme sind`} vorher dran.`;
   },
+  queued_for_encoder: (told) =>
+    told.n("place") > 1
+      ? `Wartet aufs Umwandeln: Platz ${told.whole("place")} (${told.duration("seconds")})`
+      : `Wartet aufs Umwandeln: als Nächster dran (${told.duration("seconds")})`,
   paused: "Vom Besitzer dieses Computers angehalten",
   looking_for_peers: (told) => `Sucht Peers (${told.duration("seconds")})`,
   asking_for_metadata: (told) => `Fragt ${told.whole("peers")} Peers, was darin ist (${told.duration("seconds")})`,
@@ -20,6 +24,8 @@ export const messages: Catalogue["messages"] = {
   converting_waits_for_bytes: (told) => `Wartet auf Bytes zum Umwandeln (${told.duration("seconds")})`,
   playable: "Bereit",
   playable_waits_for_bytes: (told) => `Bereit, soweit er da ist. Wartet auf den Rest (${told.duration("seconds")})`,
+  playable_waits_for_encoder: (told) => `Bereit. Der nächste Teil wartet aufs Umwandeln (${told.duration("seconds")})`,
+  playable_asleep: "Bereit. Der Rest kommt, wenn jemand zusieht",
   complete: "Bereit, ganz da",
   stopped: "Beendet",
   expired: "Seine Zeit war um, er wurde entfernt",

@@ -11,6 +11,10 @@ export const messages: Catalogue["messages"] = {
     const rank = ordinals[ahead] ? `${ordinals[ahead]} in the queue.` : `Number ${place} in the queue.`;
     return ahead < 1 ? rank : `${rank} ${ahead === 1 ? "One other film goes" : `${told.n("place") - 1} other films go`} first.`;
   },
+  queued_for_encoder: (told) =>
+    told.n("place") > 1
+      ? `Waiting to be converted: number ${told.whole("place")} (${told.duration("seconds")})`
+      : `Waiting to be converted: next (${told.duration("seconds")})`,
   paused: "Paused by the owner of this computer",
   looking_for_peers: (told) => `Looking for peers (${told.duration("seconds")})`,
   asking_for_metadata: (told) => `Asking ${told.whole("peers")} peers what is in it (${told.duration("seconds")})`,
@@ -23,6 +27,8 @@ export const messages: Catalogue["messages"] = {
   converting_waits_for_bytes: (told) => `Waiting for bytes of the film to convert (${told.duration("seconds")})`,
   playable: "Ready",
   playable_waits_for_bytes: (told) => `Ready as far as it is here. Waiting for the rest (${told.duration("seconds")})`,
+  playable_waits_for_encoder: (told) => `Ready. The next part waits to be converted (${told.duration("seconds")})`,
+  playable_asleep: "Ready. The rest is fetched when you watch",
   complete: "Ready, all here",
   stopped: "Stopped",
   expired: "Its time was over, so it was removed",
