@@ -702,7 +702,8 @@ fn as_the_first_version_left_it(server: &TestServer) {
     let database = rusqlite::Connection::open(server.data_dir().join("balcony.sqlite")).expect("the database");
     let older = "DROP TABLE history; ALTER TABLE people DROP COLUMN notice_seen_at;
                  DROP INDEX streams_by_device; DROP INDEX streams_by_person; DROP INDEX devices_by_person;
-                 ALTER TABLE devices DROP COLUMN admin; ALTER TABLE streams DROP COLUMN ticket_key; PRAGMA user_version = 1;";
+                 ALTER TABLE devices DROP COLUMN admin; ALTER TABLE streams DROP COLUMN view;
+                 ALTER TABLE streams DROP COLUMN ticket_key; PRAGMA user_version = 1;";
     database.execute_batch(older).expect("as it was");
     let key = server.data_dir().join("ticket-key");
     let line = std::fs::read_to_string(&key).expect("the key");

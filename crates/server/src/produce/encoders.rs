@@ -18,6 +18,9 @@ use crate::trust::PersonId;
 /// A production that nobody has read for this long gives its encoder to whoever waits.
 const UNREAD: Duration = Duration::from_secs(15);
 
+/// One that somebody waits for does so too when it has made nothing for this long: it waits for bytes that do not come.
+const STARVED: Duration = Duration::from_secs(20);
+
 /// The encoders of this machine.
 pub struct Encoders {
     inner: Mutex<Inner>,
@@ -56,6 +59,8 @@ struct Running {
     viewed: bool,
     /// It has made all that it was asked for.
     rests: bool,
+    /// When it last made something, or began.
+    made: Instant,
     /// Requests that wait for what it makes right now.
     awaited: usize,
     /// Cancelled when it has to give its encoder up.
@@ -63,13 +68,13 @@ struct Running {
 }
 
 impl Running {
-    /// From when on it may be stopped for somebody who waits; `None` while somebody needs it. What was made for a start and is not looked
-    /// at yet is as good as done when it rests: seconds of film lie ready for its viewer.
-    fn unread_from(&self) -> Option<Instant> {
+    /// From when on it may be stopped for somebody who waits. What was made for a start and is not looked at yet is as good as done when
+    /// it rests: seconds of film lie ready for its viewer.
+    fn unread_from(&self) -> Instant {
         match (self.awaited, self.rests && !self.viewed) {
-            (0, true) => Some(self.read),
-            (0, false) => Some(self.read + UNREAD),
-            _ => None,
+            (0, true) => self.read,
+            (0, false) => self.read + UNREAD,
+            _ => self.made + STARVED,
         }
     }
 }
@@ -80,7 +85,7 @@ impl Inner {
         while self.running.len() < self.most {
             let Some(id) = self.viewers.pop_front().or_else(|| self.first.next()) else { break };
             if let Some(Waiting { granted, taken, .. }) = self.waiting.remove(&id) {
-                self.running.insert(id, Running { read: now, viewed: false, rests: false, awaited: 0, taken });
+                self.running.insert(id, Running { read: now, viewed: false, rests: false, made: now, awaited: 0, taken });
                 granted.send_replace(true);
             }
         }
@@ -92,7 +97,7 @@ impl Inner {
         let ending = self.running.values().filter(|running| running.taken.is_cancelled()).count();
         for _ in ending..self.waiting.len() {
             let kept = self.running.values().filter(|running| !running.taken.is_cancelled());
-            let unread = kept.filter(|running| running.unread_from().is_some_and(|from| from <= now)).min_by_key(|running| running.read);
+            let unread = kept.filter(|running| running.unread_from() <= now).min_by_key(|running| running.read);
             let Some(unread) = unread else { break };
             unread.taken.cancel();
         }
@@ -100,7 +105,7 @@ impl Inner {
             return None;
         }
         let kept = self.running.values().filter(|running| !running.taken.is_cancelled());
-        kept.filter_map(Running::unread_from).filter(|from| *from > now).min()
+        kept.map(Running::unread_from).filter(|from| *from > now).min()
     }
 }
 
@@ -227,6 +232,11 @@ impl Lease {
         });
     }
 
+    /// It has made something.
+    pub fn made(&self) {
+        self.encoders.change(self.id, |running| running.made = Instant::now());
+    }
+
     /// It has made all that it was asked for, or goes on.
     pub fn rests(&self, rests: bool) {
         self.encoders.change(self.id, |running| running.rests = rests);
@@ -234,8 +244,11 @@ impl Lease {
 
     /// Somebody waits for what it makes until the answer is dropped: it is not stopped meanwhile.
     pub fn awaited(self: &Arc<Self>) -> Awaited {
-        self.encoders.change(self.id, |running| running.awaited += 1);
-        let counted = self.waits_since().is_none();
+        let mut counted = false;
+        self.encoders.change(self.id, |running| {
+            running.awaited += 1;
+            counted = true;
+        });
         Awaited { lease: self.clone(), counted }
     }
 }
@@ -325,14 +338,20 @@ mod tests {
         assert_eq!([&watched, &old, &older].map(|lease| lease.is_taken()), [false, true, false], "the first that could go was taken");
         drop(old);
         assert!(has(&waiting).await);
-        // One that somebody waits for is never stopped, however long that takes.
+        // One that somebody waits for is not stopped, however long ago it was asked, while it makes anything.
         let hold = watched.awaited();
         age(&encoders, &watched, UNREAD * 9);
         let next = encoders.for_viewer();
         assert!(older.is_taken() && !watched.is_taken());
-        drop(hold);
         drop(older);
         assert!(has(&next).await);
+        next.read(true);
+        let last = encoders.for_viewer();
+        encoders.change(watched.id, |running| running.made = running.made.checked_sub(STARVED).expect("the machine runs longer"));
+        assert!(watched.is_taken(), "it waits for bytes that do not come");
+        drop(hold);
+        drop(watched);
+        assert!(has(&last).await);
     }
 
     #[tokio::test]

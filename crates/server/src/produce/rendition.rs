@@ -138,6 +138,14 @@ impl Rendition {
         }
     }
 
+    /// Waits until the first segment, which has begun as `segment`, is whole.
+    pub async fn whole_first(&self, segment: Segment) -> Result<(), SegmentError> {
+        match &self.make {
+            Make::Encode(worker) => worker.whole_first(segment).await,
+            _ => segment.done().await,
+        }
+    }
+
     /// Since when somebody waits for an encoder for it.
     pub fn waits_for_encoder(&self) -> Option<Instant> {
         if let Make::Encode(worker) = &self.make { worker.waits_for_encoder() } else { None }

@@ -128,6 +128,21 @@ impl EncodeWorker {
         self.wait_for(0, Asker::Start, encoder).await
     }
 
+    /// Waits until the first segment, which has begun as `segment`, is whole. It is not stopped for others meanwhile; if it has to be
+    /// because nothing comes, it is begun again.
+    pub async fn whole_first(self: &Arc<Self>, mut segment: Segment) -> Result<(), SegmentError> {
+        loop {
+            let taken = self.runs().taken;
+            let awaited = self.ask(0, Asker::Start);
+            let done = segment.done().await;
+            drop(awaited);
+            match done {
+                Err(_) if self.runs().taken != taken => segment = self.wait_for(0, Asker::Start, None).await?,
+                done => return done,
+            }
+        }
+    }
+
     async fn wait_for(self: &Arc<Self>, n: u32, asker: Asker, mut encoder: Option<Lease>) -> Result<Segment, SegmentError> {
         let mut news = self.news.subscribe();
         let mut begun = None;
@@ -236,10 +251,16 @@ impl EncodeWorker {
         workshop: Arc<Workshop>,
     ) {
         let ended = match encoder.as_deref() {
-            Some(encoder) => tokio::select! {
-                ended = self.encode(id, from, &at, until, encoder, &workshop) => ended,
-                () = encoder.taken() => Ok(()),
-            },
+            Some(encoder) => {
+                let mut making = Box::pin(self.encode(id, from, &at, until, encoder, &workshop));
+                let ended = tokio::select! {
+                    ended = &mut making => ended,
+                    () = encoder.taken() => Ok(()),
+                };
+                // Before the segment that it is making fails: whoever hears of that then knows why.
+                self.runs().taken += u64::from(encoder.is_taken());
+                ended
+            }
             None => self.make(from, &at, until, None, &workshop).await,
         };
         {
@@ -248,7 +269,6 @@ impl EncodeWorker {
                 tracing::warn!(%error, rendition = %self.name, "a conversion ended early");
                 runs.error = Some(error);
             }
-            runs.taken += u64::from(encoder.is_some_and(|encoder| encoder.is_taken()));
             runs.all.remove(&id);
         }
         self.tell();
@@ -286,6 +306,7 @@ impl EncodeWorker {
         let mut run = EncodeRun::start(&workshop.tools, self.input.clone(), self.target.clone(), from);
         let mut writer: Option<SegmentWriter> = None;
         while let Some(made) = run.next().await {
+            encoder.into_iter().for_each(Lease::made);
             match made? {
                 Made::Init(init) => {
                     self.init.send_if_modified(|known| {

@@ -503,9 +503,9 @@ impl Actor {
         self.work(epoch, async move {
             let found = ground.torrents.add(&stream.magnet, |found| peers.store(found.peers, Ordering::Relaxed));
             let torrent = found.await.map_err(torrent_failure)?;
-            let file = file.filter(|file| torrent.files().iter().any(|entry| entry.index == *file)).ok_or_else(|| {
-                Failure::new(FailureCode::TorrentFailed, "The film is not in its torrent any more; start it again.")
-            })?;
+            let file = file
+                .filter(|file| torrent.files().iter().any(|entry| entry.index == *file))
+                .ok_or_else(|| Failure::new(FailureCode::TorrentFailed, "The film is not in its torrent any more; start it again."))?;
             answers.send(Answer::Torrent(epoch, torrent.clone(), file)).ok();
             let presentation = opened(&ground, &stream, &torrent, file, || {}).await?;
             Ok(Answer::Presentation(epoch, presentation))
@@ -547,8 +547,8 @@ impl Actor {
             answers.send(Answer::First(epoch, segments.clone())).ok();
             let source = &presentation.film.source;
             for (rendition, segment) in renditions.iter().zip(segments) {
+                rendition.whole_first(segment.clone()).await.map_err(|error| segment_failure(&error))?;
                 rendition.init().await.map_err(|error| segment_failure(&error))?;
-                segment.done().await.map_err(|error| segment_failure(&error))?;
                 for range in segment.film_ranges() {
                     source.wait_available(range).await.map_err(|error| source_failure(&error))?;
                 }

@@ -459,7 +459,8 @@ impl Streams {
             self.ground.store.torrents().await?.into_iter().map(|torrent| (torrent.info_hash.clone(), torrent)).collect();
         let (mut needed, mut over) = (HashSet::new(), Vec::new());
         for row in self.ground.store.streams().await? {
-            let Some((mut stream, was)) = Born::from_row(&row, &self.ground.keys).zip(Was::of(&row, Timestamp::now(), self.ground.lives)) else {
+            let Some((mut stream, was)) = Born::from_row(&row, &self.ground.keys).zip(Was::of(&row, Timestamp::now(), self.ground.lives))
+            else {
                 over.push(row.id);
                 continue;
             };
@@ -722,7 +723,10 @@ enum Was {
     /// It goes through everything again.
     Underway,
     /// It can be played: its film is opened when somebody wants it.
-    Ready { complete: bool, saved: Box<Saved> },
+    Ready {
+        complete: bool,
+        saved: Box<Saved>,
+    },
     Failed(state::Failure),
     /// It was over, for so long; it can still be asked about.
     Over(State, Duration),

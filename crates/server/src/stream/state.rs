@@ -309,12 +309,28 @@ mod tests {
     }
 
     fn events(epoch: u32) -> Vec<Event> {
-        let mut events: Vec<Event> =
-            [Found::Metadata, Found::NeedsProbe, presentation(false), presentation(true), Found::Encoder, Found::FirstSegments, Found::Failure(broken())]
-                .into_iter()
-                .map(|found| Event::Found(epoch, found))
-                .collect();
-        events.extend([Event::Place(1), Event::Turn, Event::Wanted, Event::Complete, Event::Broke(broken()), Event::Moved, Event::Stop, Event::Expire]);
+        let mut events: Vec<Event> = [
+            Found::Metadata,
+            Found::NeedsProbe,
+            presentation(false),
+            presentation(true),
+            Found::Encoder,
+            Found::FirstSegments,
+            Found::Failure(broken()),
+        ]
+        .into_iter()
+        .map(|found| Event::Found(epoch, found))
+        .collect();
+        events.extend([
+            Event::Place(1),
+            Event::Turn,
+            Event::Wanted,
+            Event::Complete,
+            Event::Broke(broken()),
+            Event::Moved,
+            Event::Stop,
+            Event::Expire,
+        ]);
         events
     }
 

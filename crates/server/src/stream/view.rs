@@ -308,7 +308,9 @@ pub fn words(state: &State, moving: &Moving) -> Words {
         return words;
     }
     let message = match state {
-        State::Metadata | State::Opening | State::Probing | State::Lined { .. } | State::Warming(_) => {
+        // It is something else that it waits for.
+        State::Lined { place: Some(_), .. } => return words,
+        State::Metadata | State::Opening | State::Probing | State::Lined { place: None, .. } | State::Warming(_) => {
             format!("Paused: nothing is fetched until downloads go on ({} s)", moving.seconds)
         }
         State::Ready { complete: false } => "Ready to play what is here; fetching the rest is paused".to_owned(),
@@ -369,7 +371,8 @@ fn words_of_state(state: &State, moving: &Moving) -> Words {
             words_of(Status::Converting, Phase::Converting, progress, key, params, message)
         }
         State::Ready { .. } if moving.encoder.is_some() => {
-            let (phase, seconds) = (if *state == (State::Ready { complete: true }) { Phase::Complete } else { Phase::Playable }, moving.encoder);
+            let (phase, seconds) =
+                (if *state == (State::Ready { complete: true }) { Phase::Complete } else { Phase::Playable }, moving.encoder);
             let message = format!("Ready to play; the next part waits for a free converter ({} s)", seconds.unwrap_or(0));
             words_of(Status::Ready, phase, 100, "playable_waits_for_encoder", json!({ "seconds": seconds }), message)
         }
