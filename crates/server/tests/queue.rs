@@ -150,7 +150,7 @@ async fn a_film_that_is_ready_gives_its_slot_up_unless_somebody_watches() {
     let folder = tempfile::tempdir().expect("a folder");
     films(folder.path(), 1, 10);
     let swarm = Swarm::seed(folder.path().join("film0.mp4"), SwarmOptions::default()).await;
-    let server = TestServer::with(&["--max-streams-per-device", "1"], &[("BALCONY_TEST_WATCHED", "3000")]).await;
+    let server = TestServer::with(&["--max-streams-per-device", "1"], &[("TEST_STREAM_WATCHED_MS", "3000")]).await;
     let anna = server.pair("Anna's phone", None).await;
     let film = started(&server, &anna, &swarm.link(), json!({})).await;
     server.until_ready(&id(&film)).await;

@@ -60,6 +60,7 @@ async fn what_was_ready_is_ready_at_once_and_plays_though_nobody_is_there() {
     }
     let moved = server.call(Method::PUT, &format!("/api/stream/{}/position", id(&copied)), Some(json!({ "seconds": 7.5 }))).await;
     assert_eq!(moved.status, 200);
+    server.until(&id(&copied), LONG, "moved", |status| status["position"] == 7.5).await;
     let before = [server.status(&id(&copied)).await, server.status(&id(&converted)).await];
     let bytes = [server.fetch(&beside(&copied, "v0/1.m4s")).await, server.fetch(&beside(&converted, "v0/1.m4s")).await];
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -175,7 +176,7 @@ async fn the_queue_comes_back_in_its_order() {
 async fn what_is_over_answers_for_a_while_and_then_not_and_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let swarm = Swarm::seed(film(folder.path(), 10), SwarmOptions::default()).await;
-    let environment = [("BALCONY_TEST_WATCHED", "2000"), ("BALCONY_TEST_REMEMBERED", "9000")];
+    let environment = [("TEST_STREAM_WATCHED_MS", "2000"), ("TEST_STREAM_REMEMBERED_MS", "9000")];
     let mut server = TestServer::with(&["--expire-after", "3s"], &environment).await;
     let ended = server.play(&swarm.link(), json!({ "quality": "360p", "capabilities": { "video": [] } })).await;
     assert!(!server.fetch(&beside(&ended, "v0/0.m4s")).await.is_empty());

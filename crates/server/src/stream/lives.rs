@@ -25,14 +25,14 @@ impl Default for Lives {
 }
 
 impl Lives {
-    /// As usual; a program with debug assertions takes shorter ones from its environment (`BALCONY_TEST_WATCHED`,
-    /// `BALCONY_TEST_REMEMBERED`, in milliseconds), so that tests need not wait.
+    /// As usual; a program with debug assertions takes shorter ones from its environment (`TEST_STREAM_WATCHED_MS`,
+    /// `TEST_STREAM_REMEMBERED_MS`), so that tests need not wait.
     pub fn of_this_program() -> Self {
         let usual = Self::default();
         let told = |name: &str| std::env::var(name).ok().filter(|_| cfg!(debug_assertions)).and_then(|told| told.parse().ok());
         Self {
-            watched: told("BALCONY_TEST_WATCHED").map_or(usual.watched, Duration::from_millis),
-            remembered: told("BALCONY_TEST_REMEMBERED").map_or(usual.remembered, Duration::from_millis),
+            watched: told("TEST_STREAM_WATCHED_MS").map_or(usual.watched, Duration::from_millis),
+            remembered: told("TEST_STREAM_REMEMBERED_MS").map_or(usual.remembered, Duration::from_millis),
         }
     }
 }
