@@ -255,5 +255,5 @@ async fn a_viewer_takes_the_encoder_that_nobody_reads_and_waits_for_one_that_som
             .await;
     }
     // What is asked for again is the same.
-    assert_eq!(server.fetch(&beside(&first, "v0/40.m4s")).await, far);
+    assert!(server.fetch(&beside(&first, "v0/40.m4s")).await == far);
 }
