@@ -1,5 +1,6 @@
 """What a server that is left running has to bear: very many viewers, very many streams that nobody watches, and a day of use in minutes."""
 import asyncio
+import concurrent.futures
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import tempfile
 import time
 import urllib.parse
 
-from parts import Nginx, Seeder, Stream, fetch, lay_out
+from parts import Nginx, Seeder, Stream, connect, fetch, lay_out
 
 MIB = 1 << 20
 VIEWERS, SEEKS = 200, 50
@@ -208,50 +209,70 @@ def soak(bench):
     """A day of five devices at 30 times the speed of life, with faults in between: what is left over at the end."""
     minutes = float(os.environ.get("SOAK_MINUTES", "20"))
     film = bench.films["front.mp4"]
-    chance = random.Random(7)
     with bench.server("--expire-after", "90s", "--max-streams-per-device", "20") as server, Seeder(film, MIB) as seeder, \
             tempfile.TemporaryDirectory(dir=bench.work) as folder, Seeders(small_films(folder)[:12]) as small:
-        tokens = [server.pair("Device %d" % n) for n in range(5)]
-        magnets = [seeder.magnet(), *small.magnets]
-        began, warm, errors = time.monotonic(), None, []
-        while (passed := (time.monotonic() - began) / 60) < minutes:
-            if warm is None and passed > minutes / 4:
-                settle(server, tokens)
-                warm = counted(server)
-            live(server, chance, tokens, magnets, errors)
-        settle(server, tokens)
-        end = counted(server)
-    assert not errors, errors[:5]
-    bench.row("a day in %g minutes: memory at the end" % minutes, "MB", [end["memory"]], 1.1, [warm["memory"]], "after a quarter of it")
+        devices = [Device(server, n, [seeder.magnet(), *small.magnets]) for n in range(5)]
+
+        def pass_time(minutes):
+            until = time.monotonic() + 60 * minutes
+            with concurrent.futures.ThreadPoolExecutor(len(devices)) as pool:
+                list(pool.map(lambda device: device.live(until), devices))
+            settle(server)
+            return counted(server)
+
+        warm = pass_time(minutes / 4)
+        end = pass_time(3 * minutes / 4)
+    errors = [error for device in devices for error in device.errors]
+    assert not errors, "%d went wrong: %s" % (len(errors), errors[:5])
+    bench.row("a day in %g minutes, %d evenings: memory at the end" % (minutes, sum(device.evenings for device in devices)), "MB",
+              [end["memory"]], 1.1, [warm["memory"]], "after a quarter of it")
     for what in ("descriptors", "threads", "children", "files"):
         bench.row("the same: %s more than after a quarter of it" % what, what, [max(0, end[what] - warm[what])], 0)
 
 
-def live(server, chance, tokens, magnets, errors):
-    """Half a minute of somebody's evening: start, watch, jump, change quality, stop; sometimes something breaks."""
-    token = chance.choice(tokens)
-    quality = chance.choice(["auto", "auto", "auto", "480p", "360p"])
-    try:
-        said = call(server, token, "POST", "/api/stream/start", {"magnetLink": chance.choice(magnets), "quality": quality})
-        deadline = time.monotonic() + 30
+class Device:
+    """Somebody who starts films, watches, jumps, changes the quality and stops; now and then something of the computer breaks."""
+
+    # Nobody may start more than twenty a minute.
+    PACE = 3.5
+
+    def __init__(self, server, n, magnets):
+        self.server, self.magnets, self.chance = server, magnets, random.Random(n)
+        self.token = server.pair("Device %d" % n)
+        self.errors, self.evenings = [], 0
+
+    def live(self, until):
+        while time.monotonic() < until:
+            began = time.monotonic()
+            try:
+                self.evening()
+            except (SystemExit, OSError) as error:
+                self.errors.append(str(error))
+            self.evenings += 1
+            time.sleep(max(0.0, self.PACE - (time.monotonic() - began)))
+
+    def evening(self):
+        quality = self.chance.choice(["auto", "auto", "auto", "480p", "360p"])
+        said = self.call("POST", "/api/stream/start", {"magnetLink": self.chance.choice(self.magnets), "quality": quality})
+        deadline = time.monotonic() + 60
         while said["status"] not in ("ready", "error") and time.monotonic() < deadline:
             time.sleep(0.1)
-            said = call(server, token, "GET", "/api/stream/status/" + said["streamId"])
+            said = self.call("GET", "/api/stream/status/" + said["streamId"])
         if said["status"] != "ready":
-            errors.append((said["status"], said.get("message")))
-            return
-        stream = Stream(server, said, time.monotonic()).open()
+            raise SystemExit("%s: %s" % (said["status"], said.get("message")))
+        segments = Stream(self.server, said, time.monotonic()).open().video.segments
         at = 0
         for _ in range(12):
-            at = chance.randrange(len(stream.video.segments)) if chance.random() < 0.3 else min(at + 1, len(stream.video.segments) - 1)
-            fetch(stream.video.segments[at][0], keep=False)
-            if chance.random() < 0.05:
-                stab(server)
-        call(server, token, "PUT", "/api/stream/%s/position" % said["streamId"], {"seconds": float(at)})
-        if chance.random() < 0.7:
-            call(server, token, "DELETE", "/api/stream/" + said["streamId"])
-    except SystemExit as error:
-        errors.append(str(error))
+            at = self.chance.randrange(len(segments)) if self.chance.random() < 0.3 else min(at + 1, len(segments) - 1)
+            fetch(segments[at][0], keep=False)
+            if self.chance.random() < 0.03:
+                stab(self.server)
+        self.call("PUT", "/api/stream/%s/position" % said["streamId"], {"seconds": float(at)})
+        if self.chance.random() < 0.7:
+            self.call("DELETE", "/api/stream/" + said["streamId"])
+
+    def call(self, method, path, body=None):
+        return call(self.server, self.token, method, path, body)
 
 
 def stab(server):
@@ -262,14 +283,21 @@ def stab(server):
 
 
 def call(server, token, method, path, body=None):
-    own, server.token = server.token, token
+    """Asks as a device, on a connection of its own."""
+    connection = connect(server.host)
     try:
-        return server.call(method, path, body)
+        headers = {"Authorization": "Bearer " + token} | ({} if body is None else {"Content-Type": "application/json"})
+        connection.request(method, path, body and json.dumps(body), headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status >= 300:
+            raise SystemExit("%s %s: %d %s" % (method, path, answer.status, text.decode(errors="replace")))
+        return json.loads(text) if text else None
     finally:
-        server.token = own
+        connection.close()
 
 
-def settle(server, tokens):
+def settle(server):
     """Everybody stops everything, and what ends by itself has ended."""
     for stream in server.call("GET", "/api/streams")["streams"]:
         if stream["status"] != "stopped":
