@@ -93,6 +93,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/doctor/bundle": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The same with the settings, the metrics, the size of the database and the last of the log, as a gzipped tar archive. Nothing secret or
+         *     private is in it, as in the report. Only for the owner.
+         */
+        get: operations["getDoctorBundle"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/doctor/report": {
         parameters: {
             query?: never;
@@ -538,7 +558,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Takes requests: no longer while it stops. */
+        /**
+         * Takes requests, and everything works that a stream needs: database, data folder, ffmpeg, torrent engine. Else the problem says what does
+         *     not. Not while it starts or stops.
+         */
         get: operations["getReadyz"];
         put?: never;
         post?: never;
@@ -552,6 +575,8 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** Format: binary */
+        Archive: string;
         /** @description One sound track. */
         AudioView: {
             /**
@@ -1583,6 +1608,32 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Doctor"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    getDoctorBundle: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/gzip": components["schemas"]["Archive"];
                 };
             };
             400: components["responses"]["BadRequest"];

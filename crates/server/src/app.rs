@@ -25,7 +25,6 @@ use crate::http::listener::{self, Connections, Entrance, Speech};
 use crate::http::rate::Limits;
 use crate::http::{self, Door};
 use crate::lan::Addresses;
-use crate::logging;
 use crate::loopback::Loopback;
 use crate::mock::Mock;
 use crate::presence::Presence;
@@ -46,6 +45,7 @@ use crate::torrent::{TorrentConfig, Torrents};
 use crate::trust::pairing::Pairings;
 use crate::trust::token::{admin_token, admin_token_file};
 use crate::trust::{DeviceId, Devices, StreamId, TicketKeys, Tls, Token};
+use crate::{awake, logging};
 
 /// How long running requests may take to end, and everything else after them.
 const REQUESTS_END: Duration = Duration::from_secs(3);
@@ -131,11 +131,25 @@ pub struct Listening {
     pub owner: Token,
 }
 
+/// What runs the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hosting {
+    /// Nothing else: it looks after the machine itself.
+    Alone,
+    /// A program with a window, which keeps the machine awake where its user wants that.
+    Window,
+}
+
 /// Runs the server until `stop` completes, then stops it in order. `listening` is told once where it is reached.
 ///
 /// # Errors
 /// When it cannot start: one sentence with its reasons.
-pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(
+    config: Resolved,
+    hosting: Hosting,
+    listening: impl FnOnce(Listening),
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let mut stop = std::pin::pin!(stop);
     let mut data = DataDir::take(&config.data_dir)?;
     let logging = logging::start(data.path(), config.log.as_deref()).context("the log file cannot be opened")?;
@@ -190,6 +204,9 @@ pub async fn run(config: Resolved, listening: impl FnOnce(Listening), stop: impl
     streams.restore().await?;
     behind.spawn_ending("last seen", |stopping| devices.clone().tend(stopping));
     behind.spawn_ending("history", |stopping| history.tend(stopping));
+    if hosting == Hosting::Alone {
+        behind.spawn("awake", awake::keep(streams.clone()));
+    }
     behind.spawn_ending("copies", |stopping| store.clone().tend_copies(stopping));
     behind.spawn_ending("ticket keys", |stopping| streams.clone().tend_keys(stopping));
     behind.spawn_ending("budget", |stopping| share_budget(streams.clone(), settings.live(), config.cache_dir.clone(), stopping));

@@ -4,6 +4,7 @@
 //! says it. The server examines itself when its owner asks ([`Examinations`]), and `balcony-server doctor` works beside it or alone
 //! ([`command`]). Nothing is repaired here.
 
+pub mod bundle;
 mod command;
 mod examinations;
 pub mod facts;
@@ -17,7 +18,7 @@ mod words;
 pub use command::run;
 pub use examinations::Examinations;
 use judge::judge;
-pub use look::{Inside, Place, Standing};
+pub use look::{Inside, Place, Standing, shortcomings};
 pub use report::{Household, report};
 
 use jiff::Timestamp;

@@ -4,6 +4,7 @@
 //! segments that a player asks for; [`app`] wires the parts and stops them in order.
 
 pub mod app;
+pub mod awake;
 pub mod cage;
 pub mod config;
 pub mod data_dir;

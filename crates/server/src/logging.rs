@@ -129,7 +129,14 @@ impl RotatedFile {
             // Missing at first.
             let _ = std::fs::rename(self.numbered(n), self.numbered(n + 1));
         }
-        std::fs::rename(&self.path, self.numbered(1))?;
+        // Somebody may have cleaned up: what is written to a file that is gone fills the disk unseen.
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        match std::fs::rename(&self.path, self.numbered(1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         self.file = append(&self.path)?;
         self.size = 0;
         Ok(())
@@ -219,6 +226,25 @@ mod tests {
         // A new start goes on with the file as it is.
         let again = RotatedFile::open(folder.path(), 100, 2).expect("opened");
         assert_eq!(again.size, newest.len() as u64);
+    }
+
+    #[test]
+    fn a_log_that_was_deleted_or_a_full_disk_ends_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let logs = folder.path().join("logs");
+        let mut log = RotatedFile::open(&logs, 100, 2).expect("opened");
+        log.write_all(&[b'x'; 90]).expect("written");
+        std::fs::remove_dir_all(&logs).expect("cleaned up");
+        log.write_all(b"the next line\n").expect("written");
+        assert_eq!(std::fs::read_to_string(logs.join("balcony.log")).expect("read"), "the next line\n");
+        #[cfg(target_os = "linux")]
+        {
+            let mut log = RotatedFile { file: File::options().write(true).open("/dev/full").expect("there"), size: 0, ..log };
+            for _ in 0..3 {
+                assert_eq!(log.write(b"a line\n").expect_err("full").kind(), io::ErrorKind::StorageFull);
+            }
+            assert_eq!(log.size, 0, "what was not written does not count");
+        }
     }
 
     proptest! {

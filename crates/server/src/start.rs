@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::Listening;
+use crate::app::{Hosting, Listening};
 use crate::config::typed::Asked;
 use crate::config::{self, Command, Machine, Mistakes, Resolved, Words};
 use crate::pair::Wanted;
@@ -42,7 +42,10 @@ pub fn begin(arguments: impl IntoIterator<Item = OsString>) -> Begun {
         Ok(resolved) => match &resolved.command {
             Command::Openapi => Begun::Ended(print(&http::document().to_pretty_json().expect("the API document is plain JSON"))),
             Command::Pair { admin, person } => Begun::Ended(pair(&resolved.data_dir, &Wanted { admin: *admin, person: person.clone() })),
-            Command::Doctor => Begun::Ended(doctor::run(resolved)),
+            Command::Doctor { bundle } => {
+                let bundle = bundle.clone();
+                Begun::Ended(doctor::run(resolved, bundle.as_deref()))
+            }
             Command::ResetCa { yes } => Begun::Ended(reset_ca::run(&resolved.data_dir, *yes)),
             Command::Serve | Command::Sample => Begun::Serve(Box::new(resolved)),
         },
@@ -72,7 +75,7 @@ fn mistyped(sentences: Vec<String>) -> Begun {
 
 /// Runs the server on this thread until a signal stops it.
 pub fn serve(resolved: Resolved) -> ExitCode {
-    code_of(&run(resolved, |_| {}, CancellationToken::new()))
+    code_of(&run(resolved, Hosting::Alone, |_| {}, CancellationToken::new()))
 }
 
 /// A server on a thread of its own, for a program that needs its first thread for a window.
@@ -95,7 +98,7 @@ pub fn host(
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     let thread = std::thread::Builder::new().name("server".into()).spawn(move || {
-        let result = run(resolved, listening, stopped);
+        let result = run(resolved, Hosting::Window, listening, stopped);
         let code = code_of(&result);
         ended(result.err().map(|error| format!("{error:#}")));
         code
@@ -111,7 +114,7 @@ impl Hosted {
     }
 }
 
-fn run(resolved: Resolved, listening: impl FnOnce(Listening), stopped: CancellationToken) -> anyhow::Result<()> {
+fn run(resolved: Resolved, hosting: Hosting, listening: impl FnOnce(Listening), stopped: CancellationToken) -> anyhow::Result<()> {
     let runtime = Runtime::new()?;
     let result = runtime.block_on(async {
         // Heard from the very beginning: a signal during start-up stops in order too.
@@ -122,7 +125,7 @@ fn run(resolved: Resolved, listening: impl FnOnce(Listening), stopped: Cancellat
                 () = stopped.cancelled() => {}
             }
         };
-        app::run(resolved, listening, stop).await
+        app::run(resolved, hosting, listening, stop).await
     });
     // Whatever still blocks a thread must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -83,6 +83,14 @@ impl Swarm {
         }
     }
 
+    /// Whether it runs.
+    pub fn works(&self) -> bool {
+        match self {
+            Self::Peers(torrents) => torrents.works(),
+            Self::Mock(_) => true,
+        }
+    }
+
     /// Bytes that came from peers and that were given to them since the start.
     pub fn traffic(&self) -> (u64, u64) {
         match self {

@@ -65,6 +65,7 @@ const ROUTES: &[(&str, &str, For)] = &[
     ("DELETE", "/api/pairings/{offerId}", For::Admin),
     ("GET", "/api/doctor", For::Admin),
     ("GET", "/api/doctor/report", For::Admin),
+    ("GET", "/api/doctor/bundle", For::Admin),
     ("GET", "/metrics", For::Admin),
     ("GET", "/api/settings", For::Admin),
     ("PATCH", "/api/settings", For::Admin),

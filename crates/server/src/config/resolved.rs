@@ -28,7 +28,10 @@ pub enum Command {
     /// Make and seed the sample film and print its magnet.
     Sample,
     /// See whether all is well, and say what is not.
-    Doctor,
+    Doctor {
+        /// Where to write everything that somebody who helps may want to see.
+        bundle: Option<PathBuf>,
+    },
     /// Throw the certificate authority away, so that the next start makes a new one.
     ResetCa {
         /// The price is known and accepted.
@@ -309,6 +312,7 @@ impl Reader<'_> {
     fn command(&mut self) -> Command {
         let word = self.words("command").last().cloned().unwrap_or_else(|| "serve".to_owned());
         let person = self.one("person", NAME, name);
+        let bundle = self.one("bundle", "a file", path);
         let (admin, yes) = (self.switch("admin"), self.switch("yes"));
         for (flag, command) in COMMAND_FLAGS {
             if *command != word && !self.words(flag).is_empty() {
@@ -319,7 +323,7 @@ impl Reader<'_> {
             "serve" => Command::Serve,
             "pair" => Command::Pair { admin, person },
             "sample" => Command::Sample,
-            "doctor" => Command::Doctor,
+            "doctor" => Command::Doctor { bundle },
             "reset-ca" => Command::ResetCa { yes },
             "openapi" => Command::Openapi,
             other => {

@@ -141,6 +141,9 @@ pub struct Typed {
     /// With pair: whose device it is
     #[arg(long, value_name = "NAME")]
     pub person: Option<String>,
+    /// With doctor: write what somebody who helps may want to see into this file, without anything secret (.tar.gz)
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<String>,
     /// With reset-ca: yes, do it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
     pub yes: Option<String>,
@@ -242,7 +245,7 @@ fn take_away(arguments: &mut Vec<OsString>, culprit: Option<&str>) -> bool {
 pub const COMMANDS: &[&str] = &["serve", "pair", "sample", "doctor", "reset-ca", "openapi"];
 
 /// The flags that say how one command works. They are no settings: neither file nor environment knows them.
-pub const COMMAND_FLAGS: &[(&str, &str)] = &[("admin", "pair"), ("person", "pair"), ("yes", "reset-ca")];
+pub const COMMAND_FLAGS: &[(&str, &str)] = &[("admin", "pair"), ("person", "pair"), ("bundle", "doctor"), ("yes", "reset-ca")];
 
 /// The names of all settings, as flags are written without their dashes.
 pub fn names() -> Vec<String> {

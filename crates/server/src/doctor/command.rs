@@ -11,15 +11,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use reqwest::Client;
 use serde::Deserialize;
 
-use super::{Check, Diagnosis, Finding, Level, Place, Standing};
+use super::bundle::{self, Bundle};
+use super::{Check, Diagnosis, Finding, Household, Level, Place, Standing};
 use crate::config::Resolved;
 use crate::http::bind::Ports;
+use crate::settings::Settings;
 use crate::spawner::Spawner;
+use crate::trust::write_private;
 
 /// How long the server may take to say that it is there.
 const THERE: Duration = Duration::from_secs(3);
@@ -29,22 +33,34 @@ const EXAMINED: Duration = Duration::from_secs(35);
 /// What only the server itself can say, where one runs.
 const ITS_OWN: [Check; 4] = [Check::Server, Check::Ports, Check::Certificate, Check::Torrents];
 
-/// Examines everything and prints what it finds.
-pub fn run(config: Resolved) -> ExitCode {
+/// Examines everything and prints what it finds; with `bundle` it also writes all that somebody who helps may want to see into that file.
+pub fn run(config: Resolved, bundle: Option<&Path>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.to_string()),
     };
-    let found = runtime.block_on(examine(config));
+    let found = runtime.block_on(examine(config, bundle.is_some()));
     // A disk that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    match found {
-        Ok(diagnosis) => {
-            print(&diagnosis);
-            if diagnosis.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let (diagnosis, packed) = match found {
+        Ok(found) => found,
+        Err(error) => return failed(&error.to_string()),
+    };
+    print(&diagnosis);
+    let is_written = bundle.is_none_or(|path| write(path, packed));
+    if diagnosis.ok && is_written { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// For this user only: it is theirs to give away.
+fn write(path: &Path, packed: std::io::Result<Vec<u8>>) -> bool {
+    match packed.and_then(|packed| write_private(path, &packed)) {
+        Ok(()) => eprintln!("Everything is in {}; nothing secret is in it.", path.display()),
+        Err(error) => {
+            eprintln!("{} could not be written: {error}.", path.display());
+            return false;
         }
-        Err(error) => failed(&error.to_string()),
     }
+    true
 }
 
 fn failed(reason: &str) -> ExitCode {
@@ -52,13 +68,32 @@ fn failed(reason: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn examine(config: Resolved) -> std::io::Result<Diagnosis> {
+/// With `packed`, what goes into the bundle: the server's own, which knows more, or what can be seen from here.
+async fn examine(config: Resolved, packed: bool) -> std::io::Result<(Diagnosis, std::io::Result<Vec<u8>>)> {
     let spawner = Spawner::start(std::env::current_exe()?)?;
     let neighbour = Neighbour::find(&config.data_dir).await;
     let asked = config.cache_max_bytes;
     let place = Place { config: Arc::new(config), asked, spawner };
     let (own, its) = tokio::join!(super::examine(&place, &neighbour.standing), neighbour.diagnosis());
-    Ok(Diagnosis::of(together(its.map(|its| its.findings), own)))
+    let diagnosis = Diagnosis::of(together(its.map(|its| its.findings), own));
+    let bundle = match if packed { neighbour.bundle().await } else { None } {
+        Some(its) => Ok(its),
+        None if packed => pack(&diagnosis, &place.config),
+        None => Ok(Vec::new()),
+    };
+    Ok((diagnosis, bundle))
+}
+
+/// What can be seen while no server runs.
+fn pack(diagnosis: &Diagnosis, config: &Resolved) -> std::io::Result<Vec<u8>> {
+    let (now, mut bundle) = (Timestamp::now(), Bundle::new());
+    let overview = Settings::new(config).overview();
+    bundle.add("report.txt", &super::report(diagnosis, &Household::default(), now));
+    bundle.add("doctor.json", &serde_json::to_string_pretty(diagnosis)?);
+    bundle.add("settings.txt", &bundle::settings(&overview));
+    bundle.add("database.txt", &bundle::tables(&config.data_dir, &[]));
+    bundle.add_logs(&config.data_dir);
+    bundle.archive(now)
 }
 
 /// What the server found, and what looks worse from here. All that was found here, where no server has told anything.
@@ -124,6 +159,13 @@ impl Neighbour {
         }
         // What a crash left behind is no server.
         if is_one_of_ours(run.pid) { Self { standing: Standing::Silent { pid: run.pid }, door: None } } else { Self::nobody() }
+    }
+
+    /// What it packs itself. `None` where nobody runs, or it does not give it.
+    async fn bundle(&self) -> Option<Vec<u8>> {
+        let (client, base, token) = self.door.as_ref()?;
+        let answer = client.get(format!("{base}/api/doctor/bundle")).bearer_auth(token).timeout(EXAMINED).send().await.ok()?;
+        Some(answer.error_for_status().ok()?.bytes().await.ok()?.to_vec())
     }
 
     /// What it finds itself. `None` where nobody runs, or it does not tell.

@@ -1,4 +1,5 @@
 //! The server examines itself at most once in a while, however many ask: who asks meanwhile gets the answer of the one before.
+//! What is examined is not known here.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,12 +16,12 @@ const FRESH: Duration = Duration::from_secs(5);
 /// How long an answer is waited for; every part of it has a deadline of its own, and they end before.
 const WAIT: Duration = Duration::from_secs(30);
 
-type Answer = watch::Receiver<Option<(Instant, Arc<Diagnosis>)>>;
+type Answer<T> = watch::Receiver<Option<(Instant, Arc<T>)>>;
 
 /// The last examination, or the one that runs.
 #[derive(Debug)]
-pub struct Examinations {
-    last: Mutex<Option<Answer>>,
+pub struct Examinations<T = Diagnosis> {
+    last: Mutex<Option<Answer<T>>>,
     began: Instant,
     fresh: Duration,
     wait: Duration,
@@ -28,29 +29,34 @@ pub struct Examinations {
 
 impl Default for Examinations {
     fn default() -> Self {
-        Self { last: Mutex::default(), began: Instant::now(), fresh: FRESH, wait: WAIT }
+        Self::new(FRESH, WAIT)
     }
 }
 
-impl Examinations {
+impl<T: Send + Sync + 'static> Examinations<T> {
+    /// None was made yet. An answer counts for as long as `fresh`, and is waited for as long as `wait`.
+    pub fn new(fresh: Duration, wait: Duration) -> Self {
+        Self { last: Mutex::default(), began: Instant::now(), fresh, wait }
+    }
+
     /// For how long the server runs.
     pub fn since(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// What an examination finds now, or found just now. `None` where it ended without an answer or took too long.
-    pub async fn diagnosis<F>(&self, tasks: &Tasks, examine: impl FnOnce() -> F) -> Option<Arc<Diagnosis>>
+    pub async fn diagnosis<F>(&self, tasks: &Tasks, examine: impl FnOnce() -> F) -> Option<Arc<T>>
     where
-        F: Future<Output = Diagnosis> + Send + 'static,
+        F: Future<Output = T> + Send + 'static,
     {
         let mut answer = self.begun(tasks, examine);
         let found = timeout(self.wait, answer.wait_for(Option::is_some)).await.ok()?.ok()?;
         found.as_ref().map(|(_, diagnosis)| diagnosis.clone())
     }
 
-    fn begun<F>(&self, tasks: &Tasks, examine: impl FnOnce() -> F) -> Answer
+    fn begun<F>(&self, tasks: &Tasks, examine: impl FnOnce() -> F) -> Answer<T>
     where
-        F: Future<Output = Diagnosis> + Send + 'static,
+        F: Future<Output = T> + Send + 'static,
     {
         let mut last = lock(&self.last);
         if let Some(answer) = last.as_ref().filter(|answer| self.is_fresh(answer)) {
@@ -67,7 +73,7 @@ impl Examinations {
     }
 
     /// Whether it counts still, or will.
-    fn is_fresh(&self, answer: &Answer) -> bool {
+    fn is_fresh(&self, answer: &Answer<T>) -> bool {
         match &*answer.borrow() {
             Some((at, _)) => at.elapsed() < self.fresh,
             // Its task may have ended without a word.

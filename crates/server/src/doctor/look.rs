@@ -21,7 +21,7 @@ use crate::discovery::multicast_is_possible;
 use crate::http::bind;
 use crate::lan::{self, Addresses};
 use crate::spawner::Spawner;
-use crate::store::{self, Soundness};
+use crate::store::{self, Soundness, Store};
 use crate::trust::names::Names;
 use crate::trust::{Authority, Certificates, Tls};
 
@@ -141,6 +141,29 @@ pub(super) async fn look(place: &Place, standing: &Standing) -> Facts {
 /// Does work that may block where it keeps nothing waiting. `None`: it takes too long, and is left to itself.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     timeout(ANSWER, tokio::task::spawn_blocking(work)).await.ok()?.ok()
+}
+
+/// What does not work that every stream needs: database, data folder, ffmpeg. A word for each, which tells no path.
+pub async fn shortcomings(config: &Resolved, store: &Store, spawner: &Spawner) -> Vec<&'static str> {
+    let written = async { timeout(ANSWER, store.writable()).await.is_ok_and(|written| written.is_ok()) };
+    let sound = apart({
+        let path = config.data_dir.join("balcony.sqlite");
+        // Locked by somebody else, it is not known to be damaged.
+        move || !matches!(store::examine(&path), Soundness::Damaged(_) | Soundness::Absent)
+    });
+    let folder = apart({
+        let path = config.data_dir.clone();
+        move || matches!(state_of(&path), FolderState::Fine | FolderState::Open)
+    });
+    let ffmpeg = async { matches!(programs::program(spawner, &config.ffmpeg).await.state, ProgramState::Runs { .. }) };
+    let (written, sound, folder, ffmpeg) = tokio::join!(written, sound, folder, ffmpeg);
+    let all = [
+        (written, "the database cannot be written"),
+        (sound.unwrap_or(false), "the database is damaged or gone"),
+        (folder.unwrap_or(false), "the data folder cannot be written"),
+        (ffmpeg, "ffmpeg cannot be run"),
+    ];
+    all.into_iter().filter(|(works, _)| !works).map(|(_, what)| what).collect()
 }
 
 fn server(standing: &Standing) -> Server {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ fn system() -> String {
 }
 
 /// The text without the user's name in paths and without public addresses.
-fn without_house(text: &str, home: Option<&Path>) -> String {
+pub(super) fn without_house(text: &str, home: Option<&Path>) -> String {
     let home = home.and_then(Path::to_str).filter(|home| home.len() > 1);
     let text = home.map_or_else(|| text.to_owned(), |home| text.replace(home, "~"));
     let is_of_address = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':');
@@ -77,8 +77,15 @@ fn without_house(text: &str, home: Option<&Path>) -> String {
         let (word, behind) = rest.split_at(end);
         // A full stop or a colon may belong to the sentence.
         let bare = word.trim_end_matches(['.', ':']);
-        let is_public = [word, bare].iter().any(|word| word.parse().is_ok_and(is_public));
-        shown.push_str(if is_public { "(a public address)" } else { bare });
+        let is_address = [word, bare].iter().any(|word| word.parse().is_ok_and(is_public));
+        match bare.split_once(':') {
+            _ if is_address => shown.push_str("(a public address)"),
+            Some((ip, port)) if ip.parse::<Ipv4Addr>().is_ok_and(|ip| is_public(ip.into())) => {
+                // Writing to a text cannot fail.
+                let _ = write!(shown, "(a public address):{port}");
+            }
+            _ => shown.push_str(bare),
+        }
         shown.push_str(word.get(bare.len()..).unwrap_or_default());
         let next = behind.find(is_of_address).unwrap_or(behind.len());
         let (between, after) = behind.split_at(next);
@@ -108,6 +115,7 @@ mod tests {
             ("in /home/anna/.cache.", "in ~/.cache."),
             ("at 192.168.1.20.", "at 192.168.1.20."),
             ("at 203.0.113.7.", "at (a public address)."),
+            ("at 203.0.113.7:6881, 10.0.0.1:6881.", "at (a public address):6881, 10.0.0.1:6881."),
             ("at 2001:db8::7:", "at (a public address):"),
             ("at [2001:db8::7], 10.0.0.1", "at [(a public address)], 10.0.0.1"),
             ("at fd00::7 and fe80::1 and ::1.", "at fd00::7 and fe80::1 and ::1."),

@@ -1,7 +1,8 @@
-//! Whether the server lives, for people, containers and the pairing page. Needs no token and tells no secret.
+//! Whether the server lives, and whether it works, for people, containers and the pairing page. Needs no token and tells no secret.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
@@ -12,7 +13,13 @@ use utoipa_axum::routes;
 
 use super::problem::{Code, Json, Problem, ProblemBody};
 use crate::app::App;
+use crate::doctor::{Examinations, shortcomings};
 use crate::settings::Live;
+
+/// For how long it counts what was found missing: whoever asks all the time costs no more than whoever asks so often.
+const FRESH: Duration = Duration::from_secs(2);
+/// How long that may take; everything in it has a deadline before that.
+const WAIT: Duration = Duration::from_secs(8);
 
 /// What health answers are made of.
 #[derive(Debug, Clone)]
@@ -21,12 +28,15 @@ pub struct Health {
     /// The server's id, the same for its whole life.
     pub server_id: Arc<str>,
     ready: Arc<AtomicBool>,
+    /// What was found missing when somebody last asked.
+    fitness: Arc<Examinations<Vec<&'static str>>>,
 }
 
 impl Health {
     /// Of a server that is not ready yet.
     pub fn new(live: watch::Receiver<Live>, server_id: &str) -> Self {
-        Self { live, server_id: server_id.into(), ready: Arc::default() }
+        let fitness = Arc::new(Examinations::new(FRESH, WAIT));
+        Self { live, server_id: server_id.into(), ready: Arc::default(), fitness }
     }
 
     /// The server's name, as people see it.
@@ -82,7 +92,8 @@ async fn healthz() -> &'static str {
     "ok"
 }
 
-/// Takes requests: no longer while it stops.
+/// Takes requests, and everything works that a stream needs: database, data folder, ffmpeg, torrent engine. Else the problem says what does
+/// not. Not while it starts or stops.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -90,8 +101,26 @@ async fn healthz() -> &'static str {
     responses((status = 200, body = String), (status = 503, body = ProblemBody, content_type = "application/problem+json"))
 )]
 async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
-    if app.health.ready.load(Ordering::Relaxed) {
-        return Ok("ready");
+    let unready = |why: String| {
+        let problem = Problem::new(Code::Internal, why).with_status(StatusCode::SERVICE_UNAVAILABLE);
+        Err(problem.retry_after(FRESH))
+    };
+    if !app.health.ready.load(Ordering::Relaxed) {
+        return unready("The server is starting or stopping.".to_owned());
     }
-    Err(Problem::new(Code::Internal, "The server is starting or stopping.").with_status(StatusCode::SERVICE_UNAVAILABLE))
+    let missing = app.health.fitness.diagnosis(&app.tasks, || examine(app.clone())).await;
+    match missing.as_deref().map(Vec::as_slice) {
+        Some([]) => Ok("ready"),
+        Some(missing) => unready(format!("Not ready: {}.", missing.join(", "))),
+        None => unready("Not ready: this machine does not answer in time.".to_owned()),
+    }
+}
+
+async fn examine(app: App) -> Vec<&'static str> {
+    let ground = app.streams.ground();
+    let mut missing = shortcomings(&app.config, &app.store, &ground.workshop.tools.spawner).await;
+    if !ground.torrents.works() {
+        missing.push("the torrent engine has ended");
+    }
+    missing
 }

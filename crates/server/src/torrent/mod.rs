@@ -409,6 +409,11 @@ impl Torrents {
         self.0.shared.paused.subscribe()
     }
 
+    /// Whether the engine runs.
+    pub fn works(&self) -> bool {
+        !self.0.shared.end.is_cancelled() && !self.0.shared.session.cancellation_token().is_cancelled()
+    }
+
     /// Bytes that came from peers and that were given to them since the start.
     pub fn traffic(&self) -> (u64, u64) {
         let counters = self.0.shared.session.stats_snapshot().counters;
