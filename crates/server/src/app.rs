@@ -45,7 +45,7 @@ use crate::torrent::{TorrentConfig, Torrents};
 use crate::trust::pairing::Pairings;
 use crate::trust::token::{admin_token, admin_token_file};
 use crate::trust::{DeviceId, Devices, StreamId, TicketKeys, Tls, Token};
-use crate::{awake, logging};
+use crate::{awake, logging, notify};
 
 /// How long running requests may take to end, and everything else after them.
 const REQUESTS_END: Duration = Duration::from_secs(3);
@@ -231,6 +231,7 @@ pub async fn run(
     // Before it is announced: whoever reads the line may ask at once.
     health.set_ready(true);
     announce(&mut data, http, https)?;
+    notify::tell(notify::READY);
     listening(Listening { http, owner });
     presence.keep(ports, !config.no_mdns, &behind);
     tokio::select! {
@@ -243,6 +244,7 @@ pub async fn run(
 
     health.set_ready(false);
     tracing::info!("stopping");
+    notify::tell(notify::STOPPING);
     doors.end(REQUESTS_END).await;
     // Streams first: to them, torrents that are closed have failed, and that would be written down.
     behind.end(TASKS_END).await;

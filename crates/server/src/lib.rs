@@ -19,6 +19,7 @@ pub mod logging;
 pub mod loopback;
 pub mod metrics;
 pub mod mock;
+pub mod notify;
 pub mod pair;
 pub mod presence;
 pub mod produce;
