@@ -40,6 +40,8 @@ const REFOCUS_GAP: Duration = Duration::from_secs(2);
 const DIALLING_COSTS: Duration = Duration::from_millis(100);
 /// Readers wait and no peer is connected: after so long all are dialled again, and then after half as long again, up to the last.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_secs(10));
+/// The same where peers are connected and nothing comes from any: a line that died tells nobody so.
+const REDIAL_SILENT: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(30));
 /// Bytes of one request to a peer.
 const REQUEST: u64 = 16 << 10;
 
@@ -461,7 +463,10 @@ struct Steering {
     last_refocus: Option<Instant>,
     request_window: usize,
     redial_after: Duration,
+    redial_silent_after: Duration,
     last_redial: Instant,
+    /// Bytes that came from peers at the last look, and when they last grew.
+    came: (u64, Instant),
     recorded: (u64, Instant),
 }
 
@@ -482,7 +487,9 @@ impl Steering {
             last_refocus: None,
             request_window: inner.shared.request_window,
             redial_after: REDIAL.0,
+            redial_silent_after: REDIAL_SILENT.0,
             last_redial: Instant::now(),
+            came: (0, Instant::now()),
             recorded: (0, Instant::now()),
         }
     }
@@ -740,25 +747,39 @@ impl Steering {
             self.disk.fail(SourceError::Failed(text_of(text)));
             return false;
         }
-        self.redial_when_alone(stats.live.map(|live| live.snapshot.peer_stats.live)).await;
+        if let Some(live) = stats.live {
+            self.redial_when_nothing_comes(live.snapshot.peer_stats.live, live.snapshot.fetched_bytes).await;
+        }
         self.record().await;
         true
     }
 
-    /// librqbit dials a peer that was lost once again after ten seconds and more; a person who waits for a picture is not so patient.
-    async fn redial_when_alone(&mut self, live: Option<u32>) {
+    /// librqbit dials a peer that was lost once again after ten seconds and more, and notices a line that died in silence after twenty; a
+    /// person who waits for a picture is not so patient.
+    async fn redial_when_nothing_comes(&mut self, live: u32, fetched: u64) {
         let now = Instant::now();
-        let waiting = self.wants.desired(now, self.disk.piece_len()).waiting_since;
-        if live != Some(0) {
+        // librqbit begins to count anew with each pause.
+        if fetched > self.came.0 {
+            self.came.1 = now;
+            self.redial_silent_after = REDIAL_SILENT.0;
+        }
+        self.came.0 = fetched;
+        if live > 0 {
             self.redial_after = REDIAL.0;
+        }
+        let Some(waiting) = self.wants.desired(now, self.disk.piece_len()).waiting_since else { return };
+        let (since, patience) =
+            if live == 0 { (self.last_redial, self.redial_after) } else { (self.last_redial.max(self.came.1), self.redial_silent_after) };
+        if now - since.max(waiting) < patience || *self.book.count().borrow() == 0 {
             return;
         }
-        let alone_for = waiting.map(|since| now - since.max(self.last_redial));
-        if alone_for.is_some_and(|alone| alone >= self.redial_after) && *self.book.count().borrow() > 0 {
-            info!(torrent = %self.info_hash, "nobody is connected: dialling all known peers again");
+        info!(torrent = %self.info_hash, live, "nothing comes: dialling all known peers again");
+        if live == 0 {
             self.redial_after = (self.redial_after * 3 / 2).min(REDIAL.1);
-            self.redial().await;
+        } else {
+            self.redial_silent_after = (self.redial_silent_after * 2).min(REDIAL_SILENT.1);
         }
+        self.redial().await;
     }
 
     async fn record(&mut self) {

@@ -16,6 +16,7 @@ mod server;
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod swarm;
 
+mod cable;
 mod line;
 mod stage;
 mod viewer;

@@ -7,14 +7,24 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::cable::Cable;
 use super::line::Line;
 use super::server::TestServer;
-use super::stage::{Held, House, PACE, Row, Theatre, Watch, id, is_told_to_wait, number};
+use super::stage::{Held, House, PACE, Row, Theatre, Watch, film, id, is_told_to_wait, number};
 use super::viewer::{LONG, Viewer};
 
-/// Somebody watches the beginning of a film and jumps to its end when the fault begins. He is told that he waits and for how long; when
+/// Where the viewer is when a fault begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// He jumps to the end: the server turns to all peers anew.
+    Jumps,
+    /// He goes on where he is.
+    Stays,
+}
+
+/// Somebody watches the beginning of a film and jumps to its end when the fault begins, or goes on. He is told that he waits and for how long; when
 /// the fault ends, the film goes on by itself, and all of it is right.
-async fn interrupts(fault: &'static str, begins: impl AsyncFnOnce(&Theatre), ends: impl AsyncFnOnce(&Theatre)) {
+async fn interrupts(fault: &'static str, place: Place, begins: impl AsyncFnOnce(&Theatre), ends: impl AsyncFnOnce(&Theatre)) {
     let mut row = Row::of("network", fault);
     let (house, theatre) = (House::open().await, Theatre::of(60).await);
     theatre.line.at_rate(Some(PACE));
@@ -36,11 +46,13 @@ async fn interrupts(fault: &'static str, begins: impl AsyncFnOnce(&Theatre), end
         ends(&theatre).await;
         ended
     };
-    let jump = async {
-        let got = viewer.gets(&house.server, viewer.last()).await;
+    let next = async {
+        // Those before it are partly here.
+        let next = if place == Place::Jumps { viewer.last()..=viewer.last() } else { 2..=viewer.last() };
+        let got = viewer.plays(&house.server, next).await;
         (got, Instant::now())
     };
-    let (ended, (got, came)) = tokio::join!(waits, jump);
+    let (ended, (got, came)) = tokio::join!(waits, next);
     if got.late > 0 {
         row.saw(format!("503 segment_late × {}", got.late));
     }
@@ -56,6 +68,7 @@ async fn interrupts(fault: &'static str, begins: impl AsyncFnOnce(&Theatre), end
 async fn a_line_that_goes_dead_and_comes_back_is_waited_for_in_words() {
     interrupts(
         "the only line to the film goes dead, connections stay",
+        Place::Jumps,
         async |theatre| theatre.line.dies(),
         async |theatre| theatre.line.recovers(),
     )
@@ -66,6 +79,7 @@ async fn a_line_that_goes_dead_and_comes_back_is_waited_for_in_words() {
 async fn connections_that_died_in_silence_are_made_anew() {
     interrupts(
         "all connections are forgotten by a router and never bring a byte again",
+        Place::Stays,
         async |theatre| {
             theatre.line.forgets();
             theatre.line.dies();
@@ -79,6 +93,7 @@ async fn connections_that_died_in_silence_are_made_anew() {
 async fn a_peer_that_sends_everybody_away_is_called_again() {
     interrupts(
         "the only seeder resets all connections and refuses new ones",
+        Place::Jumps,
         async |theatre| theatre.line.refuses(),
         async |theatre| theatre.line.recovers(),
     )
@@ -89,6 +104,7 @@ async fn a_peer_that_sends_everybody_away_is_called_again() {
 async fn wrong_pieces_of_the_only_peer_are_never_shown() {
     interrupts(
         "each piece of the only peer comes with wrong content",
+        Place::Jumps,
         async |theatre| theatre.line.spoils_pieces(),
         async |theatre| theatre.line.recovers(),
     )
@@ -99,6 +115,7 @@ async fn wrong_pieces_of_the_only_peer_are_never_shown() {
 async fn a_peer_that_babbles_is_left_and_called_again() {
     interrupts(
         "the only peer sends nothing that makes sense",
+        Place::Jumps,
         async |theatre| theatre.line.babbles(),
         async |theatre| theatre.line.recovers(),
     )
@@ -348,4 +365,55 @@ async fn a_tracker_that_fails_at_first_is_asked_again() {
     watch.ends().await;
     row.write();
     house.closes().await;
+}
+
+// ---------------------------------------------------------------- cables
+
+/// Somebody watches over a real interface that goes away under him; then it is back, as told.
+async fn cable_is(fault: &'static str, begins: impl FnOnce(&Cable), ends: impl FnOnce(&Cable)) {
+    let film = film(60);
+    let Some(mut cable) = Cable::to_a_seeder_of(&film) else { return };
+    let mut row = Row::of("network", fault);
+    let house = House::open().await;
+    cable.at_rate(PACE);
+    let started = house.server.start(&cable.link(), json!({})).await;
+    let watch = Watch::over(&house.server, &id(&started));
+    let ready = house.server.until_ready(&id(&started)).await;
+    let viewer = Viewer::of(&house.server, &ready, &film).await;
+    viewer.plays(&house.server, 0..2).await;
+    let held = Held::by(&house.server, &viewer).await;
+    watch.told();
+    begins(&cable);
+    let waits = async {
+        is_told_to_wait(&house.server, &viewer.id, &mut row).await;
+        watch.told().into_iter().for_each(|told| row.saw(told));
+        cable.at_rate(0);
+        ends(&cable);
+        Instant::now()
+    };
+    let next = async {
+        let got = viewer.plays(&house.server, 2..=viewer.last()).await;
+        (got, Instant::now())
+    };
+    let (ended, (got, came)) = tokio::join!(waits, next);
+    row.saw(format!("503 segment_late × {}", got.late));
+    row.back_after(came.saturating_duration_since(ended));
+    held.is_all_there(&house.server, &viewer, &mut row).await;
+    watch.ends().await;
+    row.write();
+    house.closes().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interface_that_goes_down_and_up_is_used_again() {
+    cable_is("the network interface goes down and comes up again", Cable::is_pulled_out, Cable::is_put_in).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_gets_another_address_calls_its_peers_from_there() {
+    cable_is("the network interface goes down and comes up with another address", Cable::is_pulled_out, |cable| {
+        cable.gets_another_address();
+        cable.is_put_in();
+    })
+    .await;
 }

@@ -2,13 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::stage::{Held, House, PACE, Row, Theatre, eventually, is_told_to_wait};
+use super::stage::{Held, House, PACE, Row, Theatre, Watch, eventually, id, is_told_to_wait};
+use super::viewer::Viewer;
 
 /// A program in the place of ffmpeg that can be another one at its next start. It lives in the cage: it may become another program, but
 /// it can start none.
@@ -120,7 +121,7 @@ async fn an_ffmpeg_that_is_removed_while_somebody_watches_is_found_again_when_it
             eventually("ffmpeg was killed", || signal_encoders(house, Signal::SIGKILL)).await;
         },
         async |_| {
-            tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
             stub.becomes("exec ffmpeg \"$@\"");
         },
     )
@@ -151,7 +152,7 @@ async fn a_server_that_was_asleep_calls_its_peers_again() {
         (got, Instant::now())
     };
     let wakes = async {
-        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         kill(server, Signal::SIGCONT).expect("awake");
         // The network is back a moment later, as it is.
         is_told_to_wait(&house.server, &viewer.id, &mut row).await;
@@ -165,6 +166,103 @@ async fn a_server_that_was_asleep_calls_its_peers_again() {
     row.back_after(came.saturating_duration_since(ended));
     held.is_all_there(&house.server, &viewer, &mut row).await;
     viewer.plays(&house.server, 0..=viewer.last()).await;
+    watch.ends().await;
+    row.write();
+    house.closes().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ffmpeg_that_says_it_is_done_too_early_is_not_believed() {
+    let stub = Stub::new();
+    let mut row = Row::of("process", "ffmpeg ends after a few segments each time and says that it is done");
+    let house = House::with(&["--ffmpeg", &stub.flag()], &[]).await;
+    let theatre = Theatre::of(60).await;
+    let (viewer, watch) = theatre.begins(&house.server, json!({ "quality": "360p" })).await;
+    let held = Held::by(&house.server, &viewer).await;
+    watch.told();
+    // Whatever it makes ends after so many bytes.
+    stub.becomes(
+        "for word; do shift; [ \"$word\" = pipe:1 ] && set -- \"$@\" -fs 600000; set -- \"$@\" \"$word\"; done; exec ffmpeg \"$@\"",
+    );
+    let middle = viewer.last() / 2;
+    let got = viewer.plays(&house.server, middle..middle + 6).await;
+    row.saw(format!("503 segment_late × {}, broken off × {}", got.late, got.broken));
+    watch.told().into_iter().for_each(|told| row.saw(told));
+    stub.becomes("exec ffmpeg \"$@\"");
+    let ended = Instant::now();
+    viewer.gets(&house.server, middle + 6).await;
+    row.back_after(ended.elapsed());
+    held.is_all_there(&house.server, &viewer, &mut row).await;
+    viewer.plays(&house.server, 0..=viewer.last()).await;
+    watch.ends().await;
+    row.write();
+    house.closes().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversion_slower_than_the_film_is_late_in_words_and_right() {
+    let stub = Stub::new();
+    let mut row = Row::of("process", "ffmpeg gets a tenth of the processor: far slower than the film plays");
+    let house = House::with(&["--ffmpeg", &stub.flag()], &[]).await;
+    let theatre = Theatre::of(60).await;
+    let (viewer, watch) = theatre.begins(&house.server, json!({ "quality": "360p" })).await;
+    let held = Held::by(&house.server, &viewer).await;
+    watch.told();
+    let middle = viewer.last() / 2;
+    let (slowed, over) = (std::sync::atomic::AtomicUsize::new(0), tokio_util::sync::CancellationToken::new());
+    let starves = async {
+        while !over.is_cancelled() {
+            signal_encoders(&house, Signal::SIGSTOP);
+            tokio::time::sleep(Duration::from_millis(180)).await;
+            if signal_encoders(&house, Signal::SIGCONT) {
+                slowed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        signal_encoders(&house, Signal::SIGCONT);
+        Instant::now()
+    };
+    let plays = async {
+        let got = viewer.plays(&house.server, middle..middle + 2).await;
+        over.cancel();
+        got
+    };
+    let (ended, got) = tokio::join!(starves, plays);
+    assert!(slowed.into_inner() > 0, "it was slowed down");
+    watch.told().into_iter().for_each(|told| row.saw(told));
+    row.saw(format!("two segments in {:.1} s, 503 segment_late × {}", got.took.as_secs_f64(), got.late));
+    viewer.gets(&house.server, middle + 2).await;
+    row.back_after(ended.elapsed());
+    held.is_all_there(&house.server, &viewer, &mut row).await;
+    watch.ends().await;
+    row.write();
+    house.closes().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_is_not_ended_by_a_player_that_asks_for_another_place_too_soon() {
+    let mut row = Row::of("process", "a player asks for the middle and the end of a film that is only being got ready");
+    let house = House::open().await;
+    let theatre = Theatre::of(60).await;
+    let started = house.server.start(&theatre.link(), json!({ "quality": "360p" })).await;
+    let watch = Watch::over(&house.server, &id(&started));
+    let master = started["streamUrl"].as_str().expect("a URL").to_owned();
+    let mut asked = tokio::task::JoinSet::new();
+    for n in [12, 25, 18, 6] {
+        let (client, url) = (house.server.client().clone(), house.server.here(&master.replace("master.m3u8", &format!("v0/{n}.m4s"))));
+        asked.spawn(async move { client.get(url).send().await.map(|answer| answer.status().as_u16()) });
+    }
+    let ready = house.server.until_ready(&id(&started)).await;
+    let begun = Instant::now();
+    while let Some(answer) = asked.join_next().await {
+        let status = answer.expect("joined").expect("an answer");
+        assert!(matches!(status, 200 | 503), "{status}");
+        row.saw(format!("{status} for it"));
+    }
+    let viewer = Viewer::of(&house.server, &ready, &theatre.film).await;
+    viewer.plays(&house.server, 0..4).await;
+    row.back_after(begun.elapsed());
+    watch.told().into_iter().for_each(|told| row.saw(told));
     watch.ends().await;
     row.write();
     house.closes().await;

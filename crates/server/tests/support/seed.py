@@ -1,6 +1,6 @@
-"""Seeds one file or folder with libtorrent, on loopback, until stdin is closed. A line there is how fast it may send from now on.
+"""Seeds one file or folder with libtorrent, on loopback or where HOST says, until stdin is closed. A line there is how fast it may send from now on.
 
-usage: seed.py PATH TORRENT_FILE PIECE_LENGTH PORT
+usage: seed.py PATH TORRENT_FILE PIECE_LENGTH PORT [HOST]
 
 Bytes a second; 0: as fast as it can. Makes TORRENT_FILE if it is not there. Prints "ready INFO_HASH PORT" when it listens. Talks to nobody by itself.
 """
@@ -11,6 +11,7 @@ import time
 import libtorrent as lt
 
 path, torrent_file, piece_length, port = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+host = sys.argv[5] if len(sys.argv) > 5 else "127.0.0.1"
 if not os.path.exists(torrent_file):
     storage = lt.file_storage()
     lt.add_files(storage, path)
@@ -20,7 +21,7 @@ if not os.path.exists(torrent_file):
         out.write(lt.bencode(made.generate()))
 
 session = lt.session({
-    "listen_interfaces": "127.0.0.1:%d" % port,
+    "listen_interfaces": "%s:%d" % (host, port),
     "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
     "allow_multiple_connections_per_ip": True, "connections_limit": 500, "unchoke_slots_limit": -1,
     "send_buffer_watermark": 8 << 20, "max_out_request_queue": 2000, "max_allowed_in_request_queue": 4000,
