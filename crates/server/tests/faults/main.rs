@@ -25,3 +25,4 @@ mod clients;
 mod disk;
 mod network;
 mod process;
+mod restart;
