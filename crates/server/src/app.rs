@@ -13,7 +13,7 @@ use balcony_media::magnet::Magnet;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::resolved::cache_budget;
+use crate::budget::{Budget, KEPT_AFTER_USE, Terms};
 use crate::config::{Command, Resolved};
 use crate::data_dir::{DataDir, Run, make_private};
 use crate::doctor::Examinations;
@@ -52,7 +52,7 @@ const REQUESTS_END: Duration = Duration::from_secs(3);
 const TASKS_END: Duration = Duration::from_secs(3);
 /// How many streams of one person may wait at once.
 const PER_PERSON: usize = 5;
-/// How often the budget is shared anew.
+/// How often the disk is looked at.
 const BUDGET_PACE: Duration = Duration::from_secs(2);
 
 /// What everybody is told once.
@@ -179,11 +179,10 @@ pub async fn run(
     let limits = Arc::new(Limits::default());
     let door = Door { hosts: presence.hosts(&config), devices: devices.clone(), ports, limits: limits.clone() };
     let config = Arc::new(config);
-    let free = fs4::available_space(&config.cache_dir).context("the free space of the cache folder is unknown")?;
-    let budget = cache_budget(config.cache_max_bytes, free, size_of_tree(&config.cache_dir));
-    let workshop = workshop(&config, budget, &behind).await?;
+    let budget = budget(&config);
+    let workshop = workshop(&config, budget.clone(), &behind).await?;
     let torrents = tokio::select! {
-        opened = swarm(&config, budget, &workshop) => Arc::new(opened?),
+        opened = swarm(&config, &budget, &workshop) => Arc::new(opened?),
         // Making the mock's film takes seconds.
         () = &mut stop => return Ok(()),
     };
@@ -209,7 +208,7 @@ pub async fn run(
     }
     behind.spawn_ending("copies", |stopping| store.clone().tend_copies(stopping));
     behind.spawn_ending("ticket keys", |stopping| streams.clone().tend_keys(stopping));
-    behind.spawn_ending("budget", |stopping| share_budget(streams.clone(), settings.live(), config.cache_dir.clone(), stopping));
+    behind.spawn_ending("budget", |stopping| keep_budget(budget, torrents.clone(), settings.live(), stopping));
     let app = App {
         config: config.clone(),
         settings,
@@ -267,7 +266,7 @@ fn answer(sockets: Doors, router: Router, tls: &Tls, tasks: &Tasks) {
 }
 
 /// Where torrents come from: with `--mock` from nowhere.
-async fn swarm(config: &Resolved, budget: u64, workshop: &Workshop) -> anyhow::Result<Swarm> {
+async fn swarm(config: &Resolved, budget: &Arc<Budget>, workshop: &Workshop) -> anyhow::Result<Swarm> {
     if config.mock {
         tracing::warn!(speed = config.mock_speed, "this is the mock: every magnet is a film of our own, and nothing is fetched");
         let mock = Mock::open(&workshop.tools.spawner, &config.ffmpeg, &config.data_dir, config.mock_speed);
@@ -277,20 +276,19 @@ async fn swarm(config: &Resolved, budget: u64, workshop: &Workshop) -> anyhow::R
     Ok(Swarm::Peers(torrents.context("the torrent engine cannot start")?))
 }
 
-fn torrent_config(config: &Resolved, budget: u64) -> TorrentConfig {
+fn torrent_config(config: &Resolved, budget: &Arc<Budget>) -> TorrentConfig {
     TorrentConfig {
         peers: config.peers.clone(),
         allow_private_peers: config.allow_private_peers,
         dht: !config.no_dht,
         trackers: !config.no_trackers,
         metadata_timeout: config.metadata_timeout,
-        reserve_bytes: config.reserve_bytes,
-        budget_bytes: budget,
-        ..TorrentConfig::new(config.cache_dir.join("torrents"))
+        budget: Some(budget.clone()),
+        ..TorrentConfig::new(torrents_dir(config))
     }
 }
 
-async fn workshop(config: &Resolved, budget: u64, tasks: &Tasks) -> anyhow::Result<Arc<Workshop>> {
+async fn workshop(config: &Resolved, budget: Arc<Budget>, tasks: &Tasks) -> anyhow::Result<Arc<Workshop>> {
     let own = std::env::current_exe().context("the program's own path is unknown")?;
     let tools = Tools {
         spawner: Spawner::start(own).context("no thread for child processes")?,
@@ -322,21 +320,23 @@ async fn tell_cage(tools: Tools) {
     }
 }
 
-/// Films and segments share one budget: what films have grown by, segments give up.
-async fn share_budget(streams: Arc<Streams>, mut live: watch::Receiver<Live>, cache_dir: PathBuf, stopping: CancellationToken) {
-    let (torrents, segments) = (&streams.ground().torrents, &streams.ground().workshop.segments);
-    live.mark_unchanged();
+fn torrents_dir(config: &Resolved) -> PathBuf {
+    config.cache_dir.join("torrents")
+}
+
+fn budget(config: &Resolved) -> Arc<Budget> {
+    let (asked, reserve) = (config.cache_max_bytes, config.reserve_bytes);
+    // For tests, which cannot wait for minutes until nobody watches a film any more.
+    let hook = std::env::var("TEST_FILM_KEPT_MS").ok().and_then(|word| word.parse().ok());
+    let keep = hook.map_or(KEPT_AFTER_USE, Duration::from_millis);
+    Budget::open(&Torrents::films_in(&torrents_dir(config)), Terms { asked, only_half: true, reserve, keep })
+}
+
+/// Looks at the disk now and then: others fill it too, and somebody may ask for another budget.
+async fn keep_budget(budget: Arc<Budget>, torrents: Arc<Swarm>, mut live: watch::Receiver<Live>, stopping: CancellationToken) {
     while tokio::time::timeout(BUDGET_PACE, stopping.cancelled()).await.is_err() {
-        let films = streams.film_bytes();
-        if live.has_changed().unwrap_or(false) {
-            let asked = live.borrow_and_update().cache_max_bytes;
-            // Where the free space cannot be told, what was asked for has to do.
-            let free = fs4::available_space(&cache_dir).unwrap_or(u64::MAX);
-            let budget = cache_budget(asked, free, films.saturating_add(segments.bytes()));
-            torrents.set_budget(budget);
-            segments.set_budget(budget);
-        }
-        segments.share_with(films);
+        budget.ask_for(live.borrow_and_update().cache_max_bytes);
+        torrents.level().await;
     }
 }
 

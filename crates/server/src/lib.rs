@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod awake;
+pub mod budget;
 pub mod cage;
 pub mod config;
 pub mod data_dir;

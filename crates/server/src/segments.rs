@@ -1,7 +1,7 @@
 //! Segments: what they are made of, who waits for them, and which encoded ones are kept.
 //!
 //! A segment is a growing list of [`Part`]s. Copied segments hold no media at all, only references into the film's file; encoded
-//! ones refer to a file of their own under the cache folder, whose bytes count against a budget (least recently used first out).
+//! ones refer to a file of their own under the cache folder, whose bytes the [`Budget`] counts (least recently used first out).
 //! This file does not know how a segment is produced.
 
 use std::collections::HashMap;
@@ -10,17 +10,16 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
+use crate::budget::{Budget, GivesWay};
 use crate::lock::lock;
 use crate::source::{Source, SourceError};
 
-/// Segments of some minutes of film.
-const LEAST_ROOM: u64 = 64 << 20;
 /// Bytes that are read and sent in one go.
 const READ: u64 = 512 * 1024;
 /// The same for bytes that have to come first: what is here of them is not held back for long.
@@ -116,7 +115,27 @@ pub struct Segment(Arc<Inner>);
 struct Inner {
     parts: Mutex<Vec<Part>>,
     growth: watch::Sender<Growth>,
-    file: Option<File>,
+    file: Option<Own>,
+}
+
+/// A segment's own file. Its bytes are taken until nobody has it open any more, whether its name is still there or not.
+struct Own {
+    file: File,
+    bytes: AtomicU64,
+    budget: Arc<Budget>,
+}
+
+impl Own {
+    fn grew(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.budget.segments_grew(bytes);
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.budget.segments_shrank(*self.bytes.get_mut());
+    }
 }
 
 impl Segment {
@@ -127,9 +146,18 @@ impl Segment {
     }
 
     /// A segment that will grow.
-    pub fn growing(file: Option<File>) -> Self {
+    pub fn growing() -> Self {
+        Self::growing_in(None)
+    }
+
+    fn growing_in(file: Option<Own>) -> Self {
         let growth = watch::Sender::new(Growth::Growing(0));
         Self(Arc::new(Inner { parts: Mutex::new(Vec::new()), growth, file }))
+    }
+
+    /// Whether nobody but the store has it.
+    fn is_read_by_nobody(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
     }
 
     /// Adds parts at the end and wakes whoever waits for them.
@@ -301,7 +329,7 @@ impl SegmentReader {
                         continue;
                     }
                     Part::Film { offset, len } => (Some(&*film), *offset, *len),
-                    Part::Own { offset, len } => (segment.0.file.as_ref(), *offset, *len),
+                    Part::Own { offset, len } => (segment.0.file.as_ref().map(|own| &own.file), *offset, *len),
                 };
                 let from = buffer.len();
                 buffer.resize(from + usize::try_from(len).unwrap_or(0), 0);
@@ -324,73 +352,56 @@ type Key = (Arc<str>, u32);
 /// The encoded segments on disk, under a byte budget.
 pub struct SegmentStore {
     folder: PathBuf,
-    budget: AtomicU64,
-    /// Bytes of the budget that films take.
-    taken: AtomicU64,
-    kept: Mutex<Kept>,
-}
-
-#[derive(Default)]
-struct Kept {
-    entries: HashMap<Key, Entry>,
-    bytes: u64,
+    budget: Arc<Budget>,
+    kept: Mutex<HashMap<Key, Entry>>,
 }
 
 struct Entry {
     segment: Segment,
     path: PathBuf,
-    bytes: u64,
     used: Instant,
+}
+
+impl GivesWay for SegmentStore {
+    fn give_way(&self, bytes: u64) {
+        while self.bytes() > bytes && self.drop_oldest() {}
+    }
 }
 
 impl SegmentStore {
     /// Opens the store in `folder`, which is emptied: an encoded segment outlives no server.
-    pub fn open(folder: &Path, budget: u64) -> std::io::Result<Arc<Self>> {
+    pub fn open(folder: &Path, budget: Arc<Budget>) -> std::io::Result<Arc<Self>> {
         if folder.exists() {
             std::fs::remove_dir_all(folder)?;
         }
         std::fs::create_dir_all(folder)?;
-        Ok(Arc::new(Self { folder: folder.to_owned(), budget: budget.into(), taken: AtomicU64::new(0), kept: Mutex::default() }))
+        let store = Arc::new(Self { folder: folder.to_owned(), budget, kept: Mutex::default() });
+        let gives_way: Weak<Self> = Arc::downgrade(&store);
+        store.budget.segments_are(gives_way);
+        Ok(store)
     }
 
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
-        lock(&self.kept).bytes
+        self.budget.usage().segments
     }
 
-    /// How much films and segments may take together.
-    pub fn budget(&self) -> u64 {
-        self.budget.load(Ordering::Relaxed)
-    }
-
-    /// Films and segments may take this much from now on; it is felt when they [share](Self::share_with) it next.
-    pub fn set_budget(&self, budget: u64) {
-        self.budget.store(budget, Ordering::Relaxed);
-    }
-
-    /// Films take this much of the budget now; segments get the rest.
-    pub fn share_with(&self, films: u64) {
-        self.taken.store(films, Ordering::Relaxed);
-        lock(&self.kept).evict(self.room(), None);
-    }
-
-    /// What segments may take: what films leave, but always enough to go on playing.
-    fn room(&self) -> u64 {
-        let budget = self.budget.load(Ordering::Relaxed);
-        budget.saturating_sub(self.taken.load(Ordering::Relaxed)).max(LEAST_ROOM.min(budget))
+    /// Who owns the room on the disk.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Segment `n` of a rendition, made or being made; marks it as used.
     pub fn get(&self, rendition: &Arc<str>, n: u32) -> Option<Segment> {
         let mut kept = lock(&self.kept);
-        let entry = kept.entries.get_mut(&(rendition.clone(), n))?;
+        let entry = kept.get_mut(&(rendition.clone(), n))?;
         entry.used = Instant::now();
         Some(entry.segment.clone())
     }
 
     /// Whether segment `n` is made or being made, without marking it as used.
     pub fn has(&self, rendition: &Arc<str>, n: u32) -> bool {
-        lock(&self.kept).entries.contains_key(&(rendition.clone(), n))
+        lock(&self.kept).contains_key(&(rendition.clone(), n))
     }
 
     /// Starts segment `n`; its bytes follow through the writer.
@@ -399,10 +410,12 @@ impl SegmentStore {
         std::fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{n}.m4s"));
         let write = File::create(&path)?;
-        let segment = Segment::growing(Some(File::open(&path)?));
-        let entry = Entry { segment: segment.clone(), path, bytes: 0, used: Instant::now() };
+        let own = Own { file: File::open(&path)?, bytes: AtomicU64::new(0), budget: self.budget.clone() };
+        let segment = Segment::growing_in(Some(own));
+        let entry = Entry { segment: segment.clone(), path, used: Instant::now() };
         let key = (rendition.clone(), n);
-        if let Some(old) = lock(&self.kept).insert(key.clone(), entry) {
+        let old = lock(&self.kept).insert(key.clone(), entry);
+        if let Some(old) = old {
             old.segment.fail(SegmentError::Failed("it is made anew".into()));
         }
         Ok(SegmentWriter { store: self.clone(), key, segment, file: write, written: 0, ended: false })
@@ -411,55 +424,48 @@ impl SegmentStore {
     /// Forgets all segments of a rendition.
     pub fn remove(&self, rendition: &str) {
         let mut kept = lock(&self.kept);
-        let gone: Vec<Key> = kept.entries.keys().filter(|(of, _)| **of == *rendition).cloned().collect();
-        for key in gone {
-            kept.drop_entry(&key);
-        }
+        let gone: Vec<Key> = kept.keys().filter(|(of, _)| **of == *rendition).cloned().collect();
+        let gone: Vec<Entry> = gone.iter().filter_map(|key| kept.remove(key)).collect();
         drop(kept);
+        drop(gone);
         remove_quietly(std::fs::remove_dir_all(self.folder.join(rendition)));
     }
 
-    fn count(&self, key: &Key, bytes: u64) {
-        let mut kept = lock(&self.kept);
-        if let Some(entry) = kept.entries.get_mut(key) {
-            entry.bytes += bytes;
-            kept.bytes += bytes;
-        }
-        kept.evict(self.room(), Some(key));
-    }
-
     fn forget(&self, key: &Key) {
-        lock(&self.kept).drop_entry(key);
-    }
-}
-
-impl Kept {
-    fn insert(&mut self, key: Key, entry: Entry) -> Option<Entry> {
-        let old = self.entries.insert(key, entry);
-        self.bytes -= old.as_ref().map_or(0, |old| old.bytes);
-        old
-    }
-
-    fn drop_entry(&mut self, key: &Key) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.bytes -= entry.bytes;
+        let entry = lock(&self.kept).remove(key);
+        if let Some(entry) = entry {
             remove_quietly(std::fs::remove_file(&entry.path));
         }
     }
 
-    /// Drops the least recently used finished segments until the rest fits. `writing` is the one that grows right now.
-    fn evict(&mut self, budget: u64, writing: Option<&Key>) {
-        while self.bytes > budget {
-            let oldest = self
-                .entries
-                .iter()
-                .filter(|(key, entry)| Some(*key) != writing && entry.segment.is_done())
-                .min_by_key(|(_, entry)| entry.used);
-            let Some(key) = oldest.map(|(key, _)| key.clone()) else {
-                return;
-            };
-            self.drop_entry(&key);
+    /// Gets room for so many bytes more; the least recently used finished segments go for it, but none that is being read: its bytes
+    /// would stay until it was.
+    fn make_room(&self, bytes: u64) -> std::io::Result<()> {
+        while self.bytes().saturating_add(bytes) > self.budget.room_for_segments() {
+            if !self.drop_oldest() {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
         }
+        while let Err(error) = self.budget.spend(bytes) {
+            if !self.drop_oldest() {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the finished segment that nobody reads and nobody has used for longest; `false` where there is none.
+    fn drop_oldest(&self) -> bool {
+        let entry = {
+            let mut kept = lock(&self.kept);
+            let idle = kept.iter().filter(|(_, entry)| entry.segment.is_done() && entry.segment.is_read_by_nobody());
+            let oldest = idle.min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
+            oldest.and_then(|key| kept.remove(&key))
+        };
+        entry.is_some_and(|entry| {
+            remove_quietly(std::fs::remove_file(&entry.path));
+            true
+        })
     }
 }
 
@@ -475,12 +481,16 @@ pub struct SegmentWriter {
 
 impl SegmentWriter {
     /// Appends a chunk; readers get it at once. Small enough (half a second of film) to be written in place.
+    ///
+    /// # Errors
+    /// [`std::io::ErrorKind::StorageFull`] when there is no room for it.
     pub fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
         let len = bytes.len() as u64;
+        self.store.make_room(len)?;
+        self.segment.0.file.iter().for_each(|own| own.grew(len));
+        self.file.write_all(bytes)?;
         self.segment.extend([Part::Own { offset: self.written, len }]);
         self.written += len;
-        self.store.count(&self.key, len);
         Ok(())
     }
 
@@ -529,6 +539,10 @@ mod tests {
         (file, source)
     }
 
+    fn room(folder: &Path, bytes: u64) -> Arc<Budget> {
+        Budget::open(&folder.join("films"), crate::budget::Terms::of(bytes))
+    }
+
     async fn whole(mut reader: SegmentReader) -> Vec<u8> {
         let mut all = Vec::new();
         while let Some(bytes) = reader.next().await.expect("readable") {
@@ -561,7 +575,7 @@ mod tests {
     #[tokio::test]
     async fn a_growing_segment_is_followed_and_its_failure_told() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = SegmentStore::open(&folder.path().join("s"), 1 << 20).expect("a store");
+        let store = SegmentStore::open(&folder.path().join("s"), room(folder.path(), 1 << 20)).expect("a store");
         let (_kept, source) = film(b"");
         let name: Arc<str> = "film-v".into();
         let mut writer = store.create(&name, 3).expect("created");
@@ -588,7 +602,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_the_budget_holds() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = SegmentStore::open(&folder.path().join("s"), 1000).expect("a store");
+        let store = SegmentStore::open(&folder.path().join("s"), room(folder.path(), 1000)).expect("a store");
         let name: Arc<str> = "film-v".into();
         let make = |n: u32| {
             let mut writer = store.create(&name, n).expect("created");
@@ -603,8 +617,14 @@ mod tests {
         assert_eq!(kept, [true, false, true, true]);
         let on_disk = std::fs::read_dir(folder.path().join("s/film-v")).expect("a folder").count();
         assert_eq!(on_disk, 3);
-        store.share_with(u64::MAX);
-        assert!(store.bytes() <= 1000, "a little is always left to go on playing");
+        // One that is being read stays, and counts until it was.
+        let read = store.get(&name, 0).expect("kept");
+        store.give_way(0);
+        assert_eq!((store.bytes(), store.has(&name, 0), store.has(&name, 3)), (300, true, false));
+        store.remove(&name);
+        assert_eq!(store.bytes(), 300);
+        drop(read);
+        assert_eq!(store.bytes(), 0);
         store.remove(&name);
         assert_eq!(store.bytes(), 0);
     }

@@ -139,6 +139,13 @@ impl Source {
         self.read_present(offset, len).await
     }
 
+    /// Somebody watches what is made of it: it is not given up to make room for another film.
+    pub fn touch(&self) {
+        if let Behind::Torrent(film) = &*self.0 {
+            film.touch();
+        }
+    }
+
     /// A sequential reader at `offset`. While it lives, the torrent's look-ahead is kept at its place.
     pub fn cursor(&self, offset: u64) -> Cursor {
         Cursor { source: self.clone(), position: offset, want: None }

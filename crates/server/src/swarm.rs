@@ -49,10 +49,10 @@ impl Swarm {
         }
     }
 
-    /// From now on a film may have this many bytes at most.
-    pub fn set_budget(&self, bytes: u64) {
+    /// Makes everything fit that is on the disk ([`Torrents::level`]).
+    pub async fn level(&self) {
         if let Self::Peers(torrents) = self {
-            torrents.set_budget(bytes);
+            torrents.level().await;
         }
     }
 

@@ -119,7 +119,10 @@ async fn household(app: &App, caller: &Caller) -> Result<Household, Problem> {
         streams,
         devices: app.devices.list(caller).len(),
         people: app.devices.people().len(),
-        used: app.streams.film_bytes().saturating_add(app.streams.ground().workshop.segments.bytes()),
+        used: {
+            let usage = app.streams.ground().workshop.segments.budget().usage();
+            usage.films.saturating_add(usage.segments)
+        },
         settings: changed.map(|entry| entry.setting.key.to_owned()).collect(),
     })
 }

@@ -19,6 +19,7 @@ use super::auth::Admin;
 use super::devices::unwritten;
 use super::problem::{Json, Problem, ProblemBody};
 use crate::app::App;
+use crate::budget::Usage;
 use crate::config::Resolved;
 use crate::stream::state::State as Life;
 use crate::stream::{Stream, Streams};
@@ -56,6 +57,12 @@ pub struct Overview {
     upload_speed: u64,
     /// Bytes that films and segments take.
     used_bytes: u64,
+    /// Bytes of them that are films.
+    film_bytes: u64,
+    /// Bytes of them that are encoded segments.
+    segment_bytes: u64,
+    /// Bytes that are still to come of films that are being fetched; nobody else may have them.
+    promised_bytes: u64,
     /// Bytes that they may take.
     budget_bytes: u64,
     /// Bytes that are free on their disk.
@@ -127,8 +134,7 @@ impl Part {
 /// The rest of it.
 struct Machine {
     paused: bool,
-    used: u64,
-    budget: u64,
+    usage: Usage,
     free: Option<u64>,
     reserve: u64,
     /// Whether ffmpeg is where it should be.
@@ -140,8 +146,7 @@ impl Machine {
         let ground = streams.ground();
         Self {
             paused: *ground.torrents.paused().borrow(),
-            used: streams.film_bytes().saturating_add(ground.workshop.segments.bytes()),
-            budget: ground.workshop.segments.budget(),
+            usage: ground.workshop.segments.budget().usage(),
             free: fs4::available_space(&config.cache_dir).ok(),
             reserve: config.reserve_bytes,
             ffmpeg: is_there(&config.ffmpeg, std::env::var_os("PATH").as_deref()),
@@ -190,8 +195,11 @@ impl Overview {
             preparing,
             download_speed,
             upload_speed,
-            used_bytes: machine.used,
-            budget_bytes: machine.budget,
+            used_bytes: machine.usage.films.saturating_add(machine.usage.segments),
+            film_bytes: machine.usage.films,
+            segment_bytes: machine.usage.segments,
+            promised_bytes: machine.usage.promised,
+            budget_bytes: machine.usage.limit,
             free_bytes: machine.free,
             trouble,
         }
@@ -278,7 +286,13 @@ mod tests {
     }
 
     fn machine() -> Machine {
-        Machine { paused: false, used: 3, budget: 20, free: Some(1 << 40), reserve: 2 << 30, ffmpeg: true }
+        Machine {
+            paused: false,
+            usage: Usage { limit: 20, films: 2, promised: 5, segments: 1 },
+            free: Some(1 << 40),
+            reserve: 2 << 30,
+            ffmpeg: true,
+        }
     }
 
     #[test]

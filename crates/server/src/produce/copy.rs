@@ -54,7 +54,7 @@ impl Inline {
             *used = Instant::now();
             return segment.clone();
         }
-        let segment = Segment::growing(None);
+        let segment = Segment::growing();
         kept.insert(n, (Instant::now(), segment.clone()));
         if kept.len() > KEPT {
             let oldest = kept.iter().filter(|(_, (_, segment))| segment.is_done()).min_by_key(|(_, (used, _))| *used).map(|(n, _)| *n);

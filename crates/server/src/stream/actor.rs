@@ -33,7 +33,7 @@ use crate::source::{Source, SourceError};
 use crate::store::{Store, StoreError, StreamRow, TorrentRow};
 use crate::swarm::Torrent;
 use crate::tasks::End;
-use crate::torrent::{TorrentError, TorrentStats};
+use crate::torrent::{TorrentError, TorrentState, TorrentStats};
 
 /// How often the numbers of a stream that is not ready are looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -365,6 +365,10 @@ impl Actor {
                 self.remember();
                 METRICS.became_ready(self.stream.created_at);
             }
+            if matches!(life.state, State::Ready { .. }) {
+                // Who holds segments keeps them on the disk.
+                self.first.clear();
+            }
         }
         self.show(&life.state);
         for effect in effects {
@@ -582,7 +586,8 @@ impl Actor {
         if stats.total > 0 && stats.downloaded >= stats.total && *state == (State::Ready { complete: false }) {
             return Some(Event::Complete);
         }
-        if *self.paused.borrow() {
+        let is_ready = matches!(state, State::Ready { .. });
+        if *self.paused.borrow() || (stats.state == TorrentState::Full && !is_ready) {
             // Nothing is expected to come.
             self.came.1 = Instant::now();
         }
@@ -617,6 +622,7 @@ impl Actor {
         let ready = matches!(state, State::Ready { .. });
         let since = if ready { self.came.1 } else { self.since };
         let paused = *self.paused.borrow();
+        let full = stats.as_ref().is_some_and(|stats| stats.state == TorrentState::Full);
         let encoder = self.stream.presentation_now().and_then(|presentation| presentation.video.as_ref()?.waits_for_encoder());
         let moving = Moving {
             seconds: since.elapsed().as_secs(),
@@ -626,11 +632,15 @@ impl Actor {
             encoder: encoder.map(|since| since.elapsed().as_secs()),
             asleep: self.stream.asleep.load(Ordering::Acquire),
             paused,
+            full,
             first: self.first_bytes(),
         };
+        // A film that has left to make room is not here as a whole any more.
+        let left = stats.as_ref().is_some_and(|stats| stats.downloaded < stats.total) && *state == (State::Ready { complete: true });
+        let shown = if left { &State::Ready { complete: false } } else { state };
         let words = match &self.part {
             Some(part) => part.words(state, moving),
-            None => view::words(state, &moving),
+            None => view::words(shown, &moving),
         };
         let watching = if state.is_over() { Vec::new() } else { self.stream.watching().0 };
         let changed = self.stream.seen.send_if_modified(|seen| {

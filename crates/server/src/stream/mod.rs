@@ -307,6 +307,7 @@ impl Stream {
     /// This device asked for something of it.
     pub fn touch(&self, viewer: &DeviceId) {
         self.wake();
+        self.source.borrow().iter().for_each(Source::touch);
         let now = Instant::now();
         let came = {
             let mut watched = lock(&self.watched);
@@ -647,20 +648,6 @@ impl Streams {
     /// Whether any stream that is not over, or failed with its bytes kept, needs this torrent.
     pub fn needs(&self, info_hash: &InfoHash) -> bool {
         self.read().of_torrent(info_hash).any(|stream| !matches!(stream.state(), State::Stopped | State::Expired))
-    }
-
-    /// Bytes of films on the disk, each counted once.
-    pub fn film_bytes(&self) -> u64 {
-        // Looked at one by one without the lock: calls must not wait for all of them.
-        let all = self.all();
-        let mut films = HashMap::new();
-        for stream in all {
-            let seen = stream.seen.borrow();
-            if !matches!(seen.state, State::Stopped | State::Expired) {
-                films.insert((stream.magnet.info_hash, seen.view.file_index), seen.view.downloaded_bytes.unwrap_or(0));
-            }
-        }
-        films.values().sum()
     }
 
     fn forget(&self, id: &StreamId) {

@@ -277,6 +277,8 @@ pub struct Moving {
     pub paused: bool,
     /// Seconds that the next part of a ready stream has been waiting for an encoder.
     pub encoder: Option<u64>,
+    /// Nothing is fetched because there is no room on the disk.
+    pub full: bool,
     /// Bytes of the first segments that are here, and all of them, where they are known.
     pub first: Option<(u64, u64)>,
 }
@@ -304,6 +306,15 @@ pub struct Words {
 pub fn words(state: &State, moving: &Moving) -> Words {
     let words = words_of_state(state, moving);
     let missing = *state == State::Metadata || moving.starved;
+    if moving.full && missing && !matches!(state, State::Queued { .. }) && !state.is_over() {
+        let message = match state {
+            State::Ready { .. } => {
+                format!("Ready to play what is here; the disk is full, and the rest waits for room ({} s)", moving.seconds)
+            }
+            _ => format!("The disk is full: it goes on when there is room again ({} s)", moving.seconds),
+        };
+        return Words { eta: None, message, key: "no_space", params: json!({ "seconds": moving.seconds }), ..words };
+    }
     if !(moving.paused && missing) {
         return words;
     }

@@ -3,35 +3,41 @@
 //! librqbit writes through [`DiskStorage`], so that we learn at once that a piece is complete or that the disk is full, instead of
 //! looking again and again. Files lie under their number in the torrent, in the torrent's own folder, and are made when their first
 //! byte comes: no name from a stranger ever becomes a path, and a torrent of 20,000 files opens one. Which pieces are verified is
-//! kept beside them, so that a restart does not hash the film again. This file decides nothing about what is fetched.
+//! kept beside them, so that a restart does not wait until the film is hashed again. What an earlier run verified is only said to be
+//! here: each such piece is hashed once before its bytes are given to anybody ([`Disk::check`]), for between two runs anything may
+//! have happened to it. This file decides nothing about what is fetched.
 
 use std::any::TypeId;
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use data_encoding::BASE64;
 use librqbit::storage::filesystem::FilesystemStorageFactory;
 use librqbit::storage::{BoxStorageFactory, StorageFactory, StorageFactoryExt, TorrentStorage};
 use librqbit::{ManagedTorrentShared, TorrentMetadata};
+use librqbit_sha1_wrapper::{ISha1, Sha1};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::metainfo::Metainfo;
+use crate::budget::Budget;
 use crate::source::{SourceError, read_exact_at};
 
-/// So much may be written between two looks at the free space.
-const LOOK_AT_SPACE_EVERY: u64 = 32 << 20;
 /// Name of the record of verified pieces in a torrent's folder.
 const RECORD: &str = "verified.json";
 /// Name of the journal of the pieces that came since the record: the start of the machine that wrote it, and one bit per piece.
 const JOURNAL: &str = "verified.bits";
 /// A file that was changed so long after the record was written was changed by somebody else.
 const RECORD_GRACE: Duration = Duration::from_secs(30);
+/// Bytes that are read and hashed in one go.
+const HASH: usize = 256 << 10;
 
 /// One file of the torrent.
 struct Slot {
@@ -48,8 +54,22 @@ pub(super) struct Disk {
     slots: Vec<Slot>,
     piece_len: u64,
     total: u64,
-    /// One bit per piece, the first in the highest bit of the first byte (BEP 3's bitfield).
+    hashes: Bytes,
+    /// What was verified in this run or an earlier one. One bit per piece, the first in the highest bit of the first byte (BEP 3's
+    /// bitfield).
     verified: Vec<AtomicU8>,
+    /// What was verified in this run.
+    hashed: Vec<AtomicU8>,
+    /// Whether the engine hashes everything at the start, as there is no record.
+    engine_hashes: AtomicBool,
+    /// Held while a piece is hashed: nobody hashes it twice, and no old verdict comes after a new piece.
+    checking: Mutex<()>,
+    /// The record may be wrong: everything is to be hashed soon, not only what is asked for.
+    alarmed: AtomicBool,
+    /// Pieces were found to be wrong that the engine takes for right.
+    unlearned: AtomicBool,
+    doubted: Notify,
+    found_wrong: Notify,
     /// Set when librqbit has agreed to what the record says.
     settled: AtomicBool,
     /// Counts everything that a waiting reader must look at.
@@ -57,8 +77,10 @@ pub(super) struct Disk {
     fault: Mutex<Option<SourceError>>,
     journal: Mutex<Option<File>>,
     boot: String,
-    reserve: u64,
-    unlooked: AtomicU64,
+    /// Asked before a byte is written.
+    budget: Arc<Budget>,
+    /// There was no room for the last byte.
+    full: AtomicBool,
 }
 
 /// The record of verified pieces.
@@ -75,27 +97,35 @@ struct Record {
 }
 
 impl Disk {
-    pub(super) fn new(folder: PathBuf, metainfo: &Metainfo, reserve: u64) -> Arc<Self> {
+    pub(super) fn new(folder: PathBuf, metainfo: &Metainfo, budget: Arc<Budget>) -> Arc<Self> {
         let mut start = 0;
         let mut slots = Vec::with_capacity(metainfo.files.len());
         for (file, padding) in metainfo.files.iter().zip(&metainfo.padding) {
             slots.push(Slot { start, len: file.length, padding: *padding, file: OnceLock::new() });
             start += file.length;
         }
-        let verified = (0..metainfo.pieces().div_ceil(8)).map(|_| AtomicU8::new(0)).collect();
+        let no_bits = || (0..metainfo.pieces().div_ceil(8)).map(|_| AtomicU8::new(0)).collect();
         Arc::new(Self {
             folder,
             slots,
             piece_len: u64::from(metainfo.piece_len),
             total: metainfo.total,
-            verified,
+            hashes: metainfo.hashes.clone(),
+            verified: no_bits(),
+            hashed: no_bits(),
+            engine_hashes: AtomicBool::new(false),
+            checking: Mutex::new(()),
+            alarmed: AtomicBool::new(false),
+            unlearned: AtomicBool::new(false),
+            doubted: Notify::new(),
+            found_wrong: Notify::new(),
             settled: AtomicBool::new(false),
             changes: watch::Sender::new(0),
             fault: Mutex::new(None),
             journal: Mutex::new(None),
             boot: boot_id(),
-            reserve,
-            unlooked: AtomicU64::new(LOOK_AT_SPACE_EVERY),
+            budget,
+            full: AtomicBool::new(false),
         })
     }
 
@@ -130,8 +160,18 @@ impl Disk {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// The first byte of the range of a file that is not verified, as an offset in that file.
+    /// The first byte of the range of a file that cannot be read yet, as an offset in that file: it is not here, or not verified in
+    /// this run.
     pub(super) fn first_missing(&self, file: usize, range: &Range<u64>) -> Option<u64> {
+        self.first_without(&self.hashed, file, range)
+    }
+
+    /// The first byte of the range of a file that has to be fetched, as far as is known.
+    pub(super) fn first_unfetched(&self, file: usize, range: &Range<u64>) -> Option<u64> {
+        self.first_without(&self.verified, file, range)
+    }
+
+    fn first_without(&self, bits: &[AtomicU8], file: usize, range: &Range<u64>) -> Option<u64> {
         let slot = self.slots.get(file)?;
         if range.is_empty() {
             return None;
@@ -140,8 +180,13 @@ impl Disk {
             return Some(range.start);
         }
         let pieces = self.pieces_of(slot, range);
-        let missing = pieces.into_iter().find(|piece| !self.is_verified(*piece))?;
+        let missing = pieces.into_iter().find(|piece| !is_set(bits, *piece))?;
         Some((missing * self.piece_len).saturating_sub(slot.start).max(range.start))
+    }
+
+    /// Bytes of a file.
+    pub(super) fn len(&self, file: usize) -> u64 {
+        self.slots.get(file).map_or(0, |slot| slot.len)
     }
 
     /// Bytes of a file that are verified.
@@ -176,15 +221,46 @@ impl Disk {
         ranges
     }
 
-    /// Bytes that a file takes on the disk already; less than its length, as it is sparse.
-    pub(super) fn taken(&self, file: usize) -> u64 {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt;
-            std::fs::metadata(self.folder.join(file.to_string())).map_or(0, |found| found.blocks().saturating_mul(512))
+    /// Bytes that a file will take when it is whole: those of all pieces that have a part of it, for they come whole.
+    pub(super) fn whole(&self, file: usize) -> u64 {
+        let Some(slot) = self.slots.get(file) else { return 0 };
+        let pieces = self.pieces_of(slot, &(0..slot.len));
+        pieces.end.saturating_mul(self.piece_len).min(self.total).saturating_sub(pieces.start * self.piece_len)
+    }
+
+    /// Whether there was no room for what came last.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// There is room again.
+    pub(super) fn has_room_again(&self) {
+        self.full.store(false, Ordering::Release);
+        self.changed();
+    }
+
+    /// Gives up what is here of a file, but what others of these files need of it. Nobody may be writing.
+    pub(super) fn give_up(&self, file: usize, kept: &BTreeSet<usize>) -> io::Result<()> {
+        let Some(slot) = self.slots.get(file) else { return Ok(()) };
+        let needed: Vec<Range<u64>> =
+            kept.iter().filter_map(|other| self.slots.get(*other)).map(|other| self.pieces_of(other, &(0..other.len))).collect();
+        let shared = |piece: u64| needed.iter().any(|pieces| pieces.contains(&piece));
+        let pieces = self.pieces_of(slot, &(0..slot.len));
+        for piece in pieces.clone().filter(|piece| !shared(*piece)) {
+            clear(&self.verified, piece);
+            clear(&self.hashed, piece);
         }
-        #[cfg(not(unix))]
-        self.verified_bytes(file)
+        // First it is written down: a crash must not leave a record of what is gone.
+        if self.settled.load(Ordering::Acquire) {
+            self.begin_journal();
+        }
+        self.record(false)?;
+        // The ends that others need are small: all but them goes.
+        if !pieces.clone().any(shared) && self.folder.join(file.to_string()).exists() {
+            self.open(file)?.set_len(0)?;
+        }
+        self.changed();
+        Ok(())
     }
 
     fn pieces_of(&self, slot: &Slot, range: &Range<u64>) -> Range<u64> {
@@ -194,14 +270,120 @@ impl Disk {
     }
 
     fn is_verified(&self, piece: u64) -> bool {
-        let byte = usize::try_from(piece / 8).ok().and_then(|index| self.verified.get(index));
-        byte.is_some_and(|byte| byte.load(Ordering::Acquire) & bit_of(piece) != 0)
+        is_set(&self.verified, piece)
     }
 
-    fn set_verified(&self, piece: u64) {
-        if let Some(byte) = usize::try_from(piece / 8).ok().and_then(|index| self.verified.get(index)) {
-            byte.fetch_or(bit_of(piece), Ordering::AcqRel);
+    fn is_doubtful(&self, piece: u64) -> bool {
+        self.is_verified(piece) && !is_set(&self.hashed, piece)
+    }
+
+    /// The piece with this byte of a file, if an earlier run has verified it and this one not yet.
+    pub(super) fn doubtful(&self, file: usize, offset: u64) -> Option<u64> {
+        let slot = self.slots.get(file).filter(|slot| offset < slot.len && self.settled.load(Ordering::Acquire))?;
+        Some((slot.start + offset) / self.piece_len).filter(|piece| self.is_doubtful(*piece))
+    }
+
+    /// The next piece from this one on that is [doubtful](Self::doubtful), going round.
+    pub(super) fn next_doubtful(&self, from: u64) -> Option<u64> {
+        let pieces = self.total.div_ceil(self.piece_len);
+        let from = from.min(pieces);
+        (from..pieces).chain(0..from).find(|piece| self.is_doubtful(*piece))
+    }
+
+    /// Hashes a doubtful piece (BEP 3). One that is wrong, or cannot be read, is not here any more: it has to be fetched again.
+    /// Blocks for as long as the disk takes.
+    pub(super) fn check(&self, piece: u64) {
+        let _alone = self.checking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_doubtful(piece) {
+            return;
         }
+        if self.hash_of(piece).is_ok_and(|found| self.expected(piece) == Some(found)) {
+            set(&self.hashed, piece);
+            self.changed();
+        } else {
+            self.lose(piece);
+        }
+    }
+
+    /// A piece that was said to be here is not, or is another.
+    pub(super) fn lose(&self, piece: u64) {
+        clear(&self.verified, piece);
+        clear(&self.hashed, piece);
+        self.note(piece);
+        if !self.alarmed.swap(true, Ordering::AcqRel) {
+            tracing::warn!(piece, "a piece of an earlier run is wrong on the disk: everything of its torrent is checked");
+        }
+        self.unlearned.store(true, Ordering::Release);
+        self.found_wrong.notify_one();
+        self.doubt();
+        self.changed();
+    }
+
+    fn expected(&self, piece: u64) -> Option<[u8; 20]> {
+        let from = usize::try_from(piece).ok()?.checked_mul(20)?;
+        self.hashes.get(from..from.checked_add(20)?)?.try_into().ok()
+    }
+
+    fn hash_of(&self, piece: u64) -> io::Result<[u8; 20]> {
+        let (mut hash, mut buffer) = (Sha1::new(), vec![0; HASH]);
+        let mut at = piece * self.piece_len;
+        let end = at.saturating_add(self.piece_len).min(self.total);
+        // Files of no bytes begin where the next one does.
+        let mut file = self.slots.partition_point(|slot| slot.start + slot.len <= at);
+        while at < end {
+            let slot = self.slots.get(file).ok_or(io::ErrorKind::NotFound)?;
+            let rest = (slot.start + slot.len).min(end).saturating_sub(at);
+            if rest == 0 {
+                file += 1;
+                continue;
+            }
+            let take = usize::try_from(rest).unwrap_or(HASH).min(HASH);
+            let chunk = buffer.get_mut(..take).unwrap_or_default();
+            self.read(file, at - slot.start, chunk)?;
+            hash.update(chunk);
+            at += chunk.len() as u64;
+        }
+        Ok(hash.finish())
+    }
+
+    /// Somebody reads what is doubtful: the rest is looked at too, in its time.
+    pub(super) fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
+    /// Waits until somebody reads what is doubtful.
+    pub(super) async fn is_doubted(&self) {
+        self.doubted.notified().await;
+    }
+
+    /// Whether everything is to be checked soon.
+    pub(super) fn is_alarmed(&self) -> bool {
+        self.alarmed.load(Ordering::Acquire)
+    }
+
+    /// Wakes when a piece was found to be wrong.
+    pub(super) async fn finds_wrong(&self) {
+        self.found_wrong.notified().await;
+    }
+
+    /// Whether the engine still takes pieces for right that are wrong.
+    pub(super) fn is_unlearned(&self) -> bool {
+        self.unlearned.load(Ordering::Acquire)
+    }
+
+    /// The bitfield that the engine is to go on with: from now on it knows what is wrong.
+    pub(super) fn learned_bits(&self) -> Vec<u8> {
+        // Before: what is found to be wrong meanwhile is told anew.
+        self.unlearned.store(false, Ordering::Release);
+        self.bits()
+    }
+
+    /// A piece came, and the engine has hashed it.
+    fn came(&self, piece: u64) {
+        set(&self.verified, piece);
+        set(&self.hashed, piece);
+        self.note(piece);
+        self.changed();
     }
 
     /// The bitfield of what is verified.
@@ -218,6 +400,9 @@ impl Disk {
             } else {
                 byte.fetch_or(*confirmed, Ordering::AcqRel);
             }
+        }
+        if first_time && self.engine_hashes.load(Ordering::Acquire) {
+            self.hashed.iter().zip(confirmed).for_each(|(byte, confirmed)| byte.store(*confirmed, Ordering::Release));
         }
         self.settled.store(true, Ordering::Release);
         if first_time {
@@ -237,7 +422,7 @@ impl Disk {
     /// Notes a piece that came. A journal that cannot be written costs a piece after a crash, and nothing else.
     fn note(&self, piece: u64) {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let byte = usize::try_from(piece / 8).ok().and_then(|index| self.verified.get(index));
+        let byte = byte_of(&self.verified, piece);
         let Some((file, byte)) = journal.as_ref().zip(byte) else { return };
         if write_all_at(file, self.boot.len() as u64 + piece / 8, &[byte.load(Ordering::Acquire)]).is_err() {
             *journal = None;
@@ -279,31 +464,28 @@ impl Disk {
         if self.slots.get(file).is_some_and(|slot| slot.padding) {
             return Ok(());
         }
-        let written = self.spare(bytes.len() as u64).and_then(|()| write_all_at(&*self.open(file)?, offset, bytes));
+        let granted = self.budget.spend(bytes.len() as u64);
+        let written = granted.and_then(|()| write_all_at(&*self.open(file)?, offset, bytes));
         if let Err(error) = &written {
-            self.fail(match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SourceError::NoSpace,
-                kind => SourceError::Failed(format!("writing the film failed: {kind}")),
-            });
+            match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    self.full.store(true, Ordering::Release);
+                    self.changed();
+                }
+                kind => self.fail(SourceError::Failed(format!("writing the film failed: {kind}"))),
+            }
         }
         written
     }
 
-    /// Refuses to write into the reserve. Looks at the disk only now and then.
-    fn spare(&self, len: u64) -> io::Result<()> {
-        if self.reserve == 0 || self.unlooked.fetch_add(len, Ordering::Relaxed) < LOOK_AT_SPACE_EVERY {
-            return Ok(());
-        }
-        self.unlooked.store(0, Ordering::Relaxed);
-        if fs4::available_space(&self.folder)? < self.reserve {
-            self.unlooked.store(LOOK_AT_SPACE_EVERY, Ordering::Relaxed);
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        Ok(())
+    /// The bitfield to start librqbit with: that of the record. `None` means that there is none, so that librqbit hashes all.
+    pub(super) fn recorded(&self) -> Option<Vec<u8>> {
+        let recorded = self.read_record();
+        self.engine_hashes.store(recorded.is_none(), Ordering::Release);
+        recorded
     }
 
-    /// The bitfield to start librqbit with: that of the record if it can be trusted. `None` means that all must be hashed.
-    pub(super) fn recorded(&self) -> Option<Vec<u8>> {
+    fn read_record(&self) -> Option<Vec<u8>> {
         let text = match std::fs::read(self.folder.join(RECORD)) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -315,8 +497,11 @@ impl Disk {
         let record: Record = serde_json::from_slice(&text).ok()?;
         let bits = BASE64.decode(record.verified.as_bytes()).ok()?;
         let same = u64::from(record.pieces) == self.total.div_ceil(self.piece_len) && bits.len() == self.verified.len();
-        if !same || !(record.synced || record.boot == self.boot) || !self.untouched_since(record.written) {
+        if !same {
             return None;
+        }
+        if !(record.synced || record.boot == self.boot) || !self.untouched_since(record.written) {
+            self.alarmed.store(true, Ordering::Release);
         }
         let noted = self.noted().into_iter().chain(std::iter::repeat(0));
         Some(bits.iter().zip(noted).map(|(recorded, noted)| recorded | noted).collect())
@@ -350,12 +535,44 @@ impl Disk {
     }
 }
 
+/// Removes what an earlier run has left of a file in a torrent's folder, while nobody has the torrent open. What else lies there is
+/// hashed when the torrent is opened.
+pub(super) fn remove_left(folder: &Path, file: usize) {
+    for name in [RECORD.to_owned(), JOURNAL.to_owned(), file.to_string()] {
+        if let Err(error) = std::fs::remove_file(folder.join(name))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "what an earlier run has left of a film could not be removed");
+        }
+    }
+}
+
 fn changed_is_missing(folder: &Path, file: usize) -> bool {
     !folder.join(file.to_string()).exists()
 }
 
 fn bit_of(piece: u64) -> u8 {
     0x80 >> (piece % 8)
+}
+
+fn byte_of(bits: &[AtomicU8], piece: u64) -> Option<&AtomicU8> {
+    bits.get(usize::try_from(piece / 8).ok()?)
+}
+
+fn is_set(bits: &[AtomicU8], piece: u64) -> bool {
+    byte_of(bits, piece).is_some_and(|byte| byte.load(Ordering::Acquire) & bit_of(piece) != 0)
+}
+
+fn set(bits: &[AtomicU8], piece: u64) {
+    if let Some(byte) = byte_of(bits, piece) {
+        byte.fetch_or(bit_of(piece), Ordering::AcqRel);
+    }
+}
+
+fn clear(bits: &[AtomicU8], piece: u64) {
+    if let Some(byte) = byte_of(bits, piece) {
+        byte.fetch_and(!bit_of(piece), Ordering::AcqRel);
+    }
 }
 
 /// Which start of the machine this is, where the system tells (Linux); else nothing is known, and nothing but a clean end is trusted.
@@ -452,9 +669,7 @@ impl TorrentStorage for DiskStorage {
     }
 
     fn on_piece_completed(&self, piece: librqbit_core::lengths::ValidPieceIndex) -> anyhow::Result<()> {
-        self.disk.set_verified(u64::from(piece.get()));
-        self.disk.note(u64::from(piece.get()));
-        self.disk.changed();
+        self.disk.came(u64::from(piece.get()));
         Ok(())
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! Metadata is known and checked before a [`Torrent`] exists. Nothing is downloaded until a film of it is asked for.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::SeekFrom;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use balcony_media::magnet::InfoHash;
@@ -19,15 +19,17 @@ use librqbit::storage::StorageFactoryExt;
 use librqbit::{AddTorrent, AddTorrentOptions, Api, ManagedTorrent, PeerConnectionOptions, Session, TorrentStatsState};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncSeek;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use super::disk::{Disk, DiskFactory};
+use super::disk::{self, Disk, DiskFactory};
 use super::metainfo::{FileEntry, Metainfo};
 use super::peers::PeerBook;
 use super::wants::{Place, ReaderCount, Want, Wants};
 use super::{TorrentError, text_of};
+use crate::budget::{Budget, Film, Shortage, Verdict};
 use crate::source::{Refocus, Source, SourceError};
 
 /// librqbit wakes nobody when a torrent fails or is deleted: so often its state is looked at.
@@ -42,11 +44,25 @@ const DIALLING_COSTS: Duration = Duration::from_millis(100);
 const REDIAL: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_secs(10));
 /// The same where peers are connected and nothing comes from any: a line that died tells nobody so.
 const REDIAL_SILENT: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(30));
+/// The engine is told what is wrong on the disk at most so often: it dials all peers again each time.
+const UNLEARN_GAP: Duration = Duration::from_secs(2);
+/// Bytes that are hashed in one go while nobody waits for them.
+const SWEEP: u64 = 8 << 20;
+/// Hashing what nobody waits for takes one part of the time in so many, unless something was found to be wrong.
+const SWEEP_SHARE: u32 = 4;
 /// Bytes of one request to a peer.
 const REQUEST: u64 = 16 << 10;
 
-/// A call for a new focus: where, for how many viewers, and to whom to say what was done.
-type RefocusCall = (Place, usize, oneshot::Sender<Refocus>);
+/// So long room is waited for that somebody is about to give up, and so often.
+const GIVING_WAY: (Duration, usize) = (Duration::from_millis(500), 6);
+
+/// What the steering task is asked for, and to whom it says that it was done.
+enum Call {
+    /// A new focus: where, and for how many viewers.
+    Refocus(Place, usize, oneshot::Sender<Refocus>),
+    /// To give up the bytes of a file that was unselected before.
+    Leave(usize, oneshot::Sender<()>),
+}
 
 /// What all torrents of a session share.
 pub(super) struct Shared {
@@ -57,9 +73,13 @@ pub(super) struct Shared {
     pub(super) next_id: AtomicUsize,
     pub(super) request_window: usize,
     pub(super) rendezvous: String,
-    pub(super) reserve: u64,
-    pub(super) budget: AtomicU64,
+    pub(super) budget: Arc<Budget>,
+    /// All torrents that are open.
+    pub(super) open: Mutex<HashMap<InfoHash, Weak<Inner>>>,
+    pub(super) folder: std::path::PathBuf,
     pub(super) bitfields: std::path::PathBuf,
+    /// The right to hash what nobody waits for: one torrent at a time.
+    pub(super) sweeping: Arc<Semaphore>,
     /// Whether nothing is to be fetched or given.
     pub(super) paused: watch::Sender<bool>,
     pub(super) end: CancellationToken,
@@ -78,8 +98,8 @@ pub(super) struct Inner {
     wants: Arc<Wants>,
     origin: Mutex<Origin>,
     running: Mutex<Running>,
-    refocus: mpsc::Sender<RefocusCall>,
-    refocus_inbox: Mutex<Option<mpsc::Receiver<RefocusCall>>>,
+    calls: mpsc::Sender<Call>,
+    inbox: Mutex<Option<mpsc::Receiver<Call>>>,
     selection_changed: Notify,
     end: CancellationToken,
     _end_with_me: DropGuard,
@@ -95,6 +115,8 @@ pub(super) struct Origin {
 #[derive(Default)]
 struct Running {
     selected: BTreeSet<usize>,
+    /// Files that were selected, and have left to make room: they are fetched again when somebody reads them.
+    asleep: BTreeSet<usize>,
     started: bool,
     handle: Option<Arc<ManagedTorrent>>,
     steering: Option<tokio::task::JoinHandle<Option<()>>>,
@@ -149,6 +171,8 @@ pub enum TorrentState {
     Checking,
     /// It fetches, or has all.
     Live,
+    /// There is no room on the disk for what comes next. It goes on by itself when there is.
+    Full,
     /// It has stopped with an error.
     Failed,
     /// It was removed.
@@ -170,10 +194,10 @@ impl Torrent {
         book: Arc<PeerBook>,
         origin: Origin,
     ) -> Self {
-        let (refocus, refocus_inbox) = mpsc::channel(16);
+        let (calls, inbox) = mpsc::channel(16);
         let end = shared.end.child_token();
-        Self(Arc::new(Inner {
-            disk: Disk::new(folder, &metainfo, shared.reserve),
+        let inner = Arc::new(Inner {
+            disk: Disk::new(folder, &metainfo, shared.budget.clone()),
             shared,
             info_hash,
             metainfo,
@@ -181,12 +205,14 @@ impl Torrent {
             wants: Arc::default(),
             origin: Mutex::new(origin),
             running: Mutex::default(),
-            refocus,
-            refocus_inbox: Mutex::new(Some(refocus_inbox)),
+            calls,
+            inbox: Mutex::new(Some(inbox)),
             selection_changed: Notify::new(),
             _end_with_me: end.clone().drop_guard(),
             end,
-        }))
+        });
+        inner.shared.open().insert(info_hash, Arc::downgrade(&inner));
+        Self(inner)
     }
 
     /// Which torrent.
@@ -223,9 +249,10 @@ impl Torrent {
         if let Some(fault) = self.0.disk.fault() {
             return Err(fault.into());
         }
-        self.0.make_room(index, entry.length)?;
+        self.0.make_room(index, entry.length).await?;
         let start = {
             let mut running = self.0.running();
+            running.asleep.remove(&index);
             running.selected.insert(index);
             !std::mem::replace(&mut running.started, true)
         };
@@ -236,6 +263,7 @@ impl Torrent {
             let begun = begun.unwrap_or_else(|_| Err(TorrentError::Failed("the torrent engine stumbled over this torrent".into())));
             if let Err(error) = begun {
                 self.0.running().started = false;
+                self.0.shared.budget.settle(&self.0.film(index));
                 return Err(error);
             }
         }
@@ -245,8 +273,13 @@ impl Torrent {
 
     /// Stops fetching a file (what is here of it stays until the torrent is removed). The last one stops the torrent.
     pub fn release(&self, index: usize) {
-        self.0.running().selected.remove(&index);
+        {
+            let mut running = self.0.running();
+            running.selected.remove(&index);
+            running.asleep.remove(&index);
+        }
         self.0.selection_changed.notify_one();
+        self.0.shared.budget.settle(&self.0.film(index));
     }
 
     /// How it is doing; `index` is the file whose bytes are counted.
@@ -290,6 +323,7 @@ impl Torrent {
         match stats.error {
             Some(SourceError::Gone) => stats.state = TorrentState::Gone,
             Some(_) => stats.state = TorrentState::Failed,
+            None if self.0.disk.is_full() => stats.state = TorrentState::Full,
             None => {}
         }
         stats
@@ -357,32 +391,122 @@ fn bytes_per_second(mebibytes: f64) -> u64 {
     (mebibytes * 1_048_576.0) as u64
 }
 
+impl Shared {
+    pub(super) fn open(&self) -> std::sync::MutexGuard<'_, HashMap<InfoHash, Weak<Inner>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes everything fit that is here: what may leave does.
+    pub(super) async fn level(&self) {
+        let budget = self.budget.clone();
+        let Ok(surplus) = tokio::task::spawn_blocking(move || budget.level()).await else { return };
+        for film in surplus {
+            self.leave(film).await;
+        }
+    }
+
+    /// Makes a film give up its bytes.
+    pub(super) async fn leave(&self, film: Film) {
+        let home = self.open().get(&film.0).and_then(Weak::upgrade);
+        match home {
+            Some(torrent) => torrent.leave(film.1).await,
+            None => {
+                let folder = self.folder.join(film.0.to_string());
+                if tokio::task::spawn_blocking(move || disk::remove_left(&folder, film.1)).await.is_err() {
+                    warn!("what an earlier run has left of a film could not be removed");
+                }
+            }
+        }
+        self.budget.left(&film);
+    }
+}
+
 impl Inner {
     fn running(&self) -> std::sync::MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the rest of the file fits: into the budget, and into the free space without the reserve.
-    fn make_room(&self, index: usize, length: u64) -> Result<(), TorrentError> {
+    /// Under which name the budget knows a file.
+    fn film(&self, index: usize) -> Film {
+        (self.info_hash, index)
+    }
+
+    /// Gets room for the rest of the file, for which others may have to leave.
+    async fn make_room(&self, index: usize, length: u64) -> Result<(), TorrentError> {
         std::fs::create_dir_all(self.disk.folder()).map_err(|error| TorrentError::Failed(text_of(error.kind())))?;
-        let needed = length.saturating_sub(self.disk.taken(index));
-        let budget = self.shared.budget.load(Ordering::Relaxed);
-        if length > budget {
-            return Err(TorrentError::NoSpace { needed: length, free: budget });
+        let (budget, film, whole) = (&self.shared.budget, self.film(index), self.disk.whole(index).max(length));
+        let mut made_room = budget.made_room();
+        for _ in 0..GIVING_WAY.1 {
+            made_room.mark_unchanged();
+            match budget.admit(film, whole) {
+                Verdict::Fits => return Ok(()),
+                // Segments that are being read go when they were.
+                Verdict::After { leave, .. } if leave.is_empty() => {
+                    let _ = tokio::time::timeout(GIVING_WAY.0, made_room.changed()).await;
+                }
+                Verdict::After { leave, .. } => {
+                    for other in leave {
+                        // Boxed: the one that leaves never makes room itself.
+                        Box::pin(self.shared.leave(other)).await;
+                    }
+                }
+                Verdict::Never(Shortage { needed, free, limit, others }) => {
+                    return Err(TorrentError::NoSpace { needed, free, limit, others });
+                }
+            }
         }
-        let free = fs4::available_space(self.disk.folder()).map_err(|error| TorrentError::Failed(text_of(error.kind())))?;
-        let free = free.saturating_sub(self.shared.reserve);
-        let already_fetching = self.running().selected.contains(&index);
-        if needed > free && !already_fetching {
-            return Err(TorrentError::NoSpace { needed, free });
+        let usage = budget.usage();
+        Err(TorrentError::NoSpace { needed: whole, free: 0, limit: usage.limit, others: usage.films.saturating_add(usage.promised) })
+    }
+
+    /// Gives up the bytes of a file. It is fetched again when somebody reads it.
+    async fn leave(&self, index: usize) {
+        let steered = {
+            let mut running = self.running();
+            if running.selected.remove(&index) {
+                running.asleep.insert(index);
+            }
+            running.steering.is_some()
+        };
+        info!(torrent = %self.info_hash, "a film that nobody watches leaves, so that there is room for another one");
+        if steered {
+            let (answer, done) = oneshot::channel();
+            if self.calls.send(Call::Leave(index, answer)).await.is_ok() {
+                let _ = done.await;
+            }
+        } else {
+            self.give_up(index).await;
         }
+    }
+
+    async fn give_up(&self, index: usize) {
+        let (disk, kept) = (self.disk.clone(), self.running().selected.clone());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || disk.give_up(index, &kept)).await {
+            warn!(%error, "the bytes of a film could not be given up");
+        }
+    }
+
+    /// Fetches a file again that has left.
+    async fn wake(&self, index: usize) -> Result<(), TorrentError> {
+        if !self.running().asleep.contains(&index) {
+            return Ok(());
+        }
+        let length = self.metainfo.files.get(index).map_or(0, |entry| entry.length);
+        self.make_room(index, length).await?;
+        {
+            let mut running = self.running();
+            if running.asleep.remove(&index) {
+                running.selected.insert(index);
+            }
+        }
+        self.selection_changed.notify_one();
         Ok(())
     }
 
     /// Hands the torrent to librqbit and starts the steering task.
     async fn start(self: Arc<Self>) -> Result<(), TorrentError> {
         let handle = self.begin(self.shared.request_window, self.disk.recorded()).await?;
-        let inbox = self.refocus_inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(inbox) = inbox {
             let steering = Steering::new(&self, handle, inbox);
             let task = tokio::spawn(self.end.clone().run_until_cancelled_owned(steering.run()));
@@ -451,12 +575,12 @@ impl OpenStream {
 struct Steering {
     shared: Arc<Shared>,
     info_hash: InfoHash,
-    inner: std::sync::Weak<Inner>,
+    inner: Weak<Inner>,
     wants: Arc<Wants>,
     disk: Arc<Disk>,
     book: Arc<PeerBook>,
     handle: Arc<ManagedTorrent>,
-    inbox: mpsc::Receiver<RefocusCall>,
+    inbox: mpsc::Receiver<Call>,
     paused: watch::Receiver<bool>,
     streams: Vec<OpenStream>,
     applied: BTreeSet<usize>,
@@ -468,10 +592,44 @@ struct Steering {
     /// Bytes that came from peers at the last look, and when they last grew.
     came: (u64, Instant),
     recorded: (u64, Instant),
+    last_unlearned: Option<Instant>,
+    /// Files that are whole, as far as the budget was told.
+    whole: BTreeSet<usize>,
+    _sweep: AbortOnDropHandle<()>,
+}
+
+/// Hashes what an earlier run has left of a torrent, once somebody reads of it: slowly, as nobody waits for it; at once when
+/// something of it was found to be wrong.
+async fn sweep(disk: Arc<Disk>, turns: Arc<Semaphore>) {
+    let mut from = 0;
+    loop {
+        disk.is_doubted().await;
+        while disk.next_doubtful(from).is_some() {
+            let Ok(turn) = turns.acquire().await else { return };
+            let began = Instant::now();
+            let hashing = disk.clone();
+            let swept = tokio::task::spawn_blocking(move || {
+                let mut done = 0;
+                while let Some(piece) = hashing.next_doubtful(from).filter(|_| done < SWEEP) {
+                    hashing.check(piece);
+                    (done, from) = (done + hashing.piece_len(), piece + 1);
+                }
+                from
+            });
+            match swept.await {
+                Ok(next) => from = next,
+                Err(_) => return,
+            }
+            drop(turn);
+            if !disk.is_alarmed() {
+                tokio::time::sleep(began.elapsed() * (SWEEP_SHARE - 1)).await;
+            }
+        }
+    }
 }
 
 impl Steering {
-    fn new(inner: &Arc<Inner>, handle: Arc<ManagedTorrent>, inbox: mpsc::Receiver<(Place, usize, oneshot::Sender<Refocus>)>) -> Self {
+    fn new(inner: &Arc<Inner>, handle: Arc<ManagedTorrent>, inbox: mpsc::Receiver<Call>) -> Self {
         Self {
             shared: inner.shared.clone(),
             info_hash: inner.info_hash,
@@ -491,6 +649,9 @@ impl Steering {
             last_redial: Instant::now(),
             came: (0, Instant::now()),
             recorded: (0, Instant::now()),
+            last_unlearned: None,
+            whole: BTreeSet::new(),
+            _sweep: AbortOnDropHandle::new(tokio::spawn(sweep(inner.disk.clone(), inner.shared.sweeping.clone()))),
         }
     }
 
@@ -516,12 +677,26 @@ impl Steering {
             tokio::select! {
                 () = self.wants.changed() => {}
                 () = wait_until(until) => {}
+                () = self.disk.finds_wrong() => {
+                    if !self.unlearn().await {
+                        return;
+                    }
+                }
                 () = selection => self.apply_selection().await,
                 Ok(()) = self.paused.changed() => self.apply_pause().await,
-                Some((place, viewers, answer)) = self.inbox.recv() => {
-                    let done = self.refocus(place, viewers).await;
-                    let _ = answer.send(done);
-                }
+                Some(call) = self.inbox.recv() => match call {
+                    Call::Refocus(place, viewers, answer) => {
+                        let done = self.refocus(place, viewers).await;
+                        let _ = answer.send(done);
+                    }
+                    Call::Leave(file, answer) => {
+                        let goes_on = self.leave(file).await;
+                        let _ = answer.send(());
+                        if !goes_on {
+                            return;
+                        }
+                    }
+                },
                 _ = look.tick() => {
                     if !self.look().await {
                         return;
@@ -673,6 +848,11 @@ impl Steering {
     /// readers stay where they are.
     async fn rejoin(&mut self, request_window: usize) -> bool {
         let Some(inner) = self.inner.upgrade() else { return false };
+        self.take_out().await;
+        self.put_in(inner, request_window).await
+    }
+
+    async fn take_out(&mut self) {
         self.last_redial = Instant::now();
         self.learn_live_peers();
         self.count_uploaded();
@@ -682,7 +862,11 @@ impl Steering {
             // It is out all the same when only its record could not be written: there is nothing to go back to.
             debug!(%error, "a torrent was taken out with an error");
         }
-        match inner.begin(request_window, Some(self.disk.bits())).await {
+    }
+
+    async fn put_in(&mut self, inner: Arc<Inner>, request_window: usize) -> bool {
+        self.applied = inner.running().selected.clone();
+        match inner.begin(request_window, Some(self.disk.learned_bits())).await {
             Ok(handle) => self.handle = handle,
             Err(error) => {
                 self.disk.fail(SourceError::Failed(text_of(error)));
@@ -695,7 +879,50 @@ impl Steering {
             return false;
         }
         self.steer().await;
-        self.let_go().await
+        self.applied.is_empty() || self.let_go().await
+    }
+
+    /// Gives up the bytes of a file, of which librqbit must not know any more. False ends the task.
+    async fn leave(&mut self, file: usize) -> bool {
+        let Some(inner) = self.inner.upgrade() else { return false };
+        self.whole.remove(&file);
+        self.take_out().await;
+        inner.give_up(file).await;
+        self.put_in(inner, self.request_window).await
+    }
+
+    /// Tells the budget of files that are whole: nothing more comes of them.
+    fn count_whole(&mut self) {
+        for file in self.applied.clone() {
+            let is_whole = || self.disk.verified_bytes(file) >= self.disk.len(file);
+            if !self.whole.contains(&file) && is_whole() {
+                self.whole.insert(file);
+                self.shared.budget.settle(&(self.info_hash, file));
+            }
+        }
+    }
+
+    /// There was no room for what came last. When there is again, it goes on. False ends the task.
+    async fn wait_for_room(&mut self) -> bool {
+        let to_come = self.applied.iter().map(|file| self.disk.len(*file).saturating_sub(self.disk.verified_bytes(*file))).sum();
+        if !self.shared.budget.has_room(to_come) {
+            return true;
+        }
+        info!(torrent = %self.info_hash, "there is room again");
+        self.disk.has_room_again();
+        self.rejoin(self.request_window).await || self.disk.fault().is_none()
+    }
+
+    /// Tells librqbit which pieces are not here any more, by taking the torrent out and putting it in again: it forgets none by
+    /// itself. Not too often; what is put off is done at the next look. False ends the task.
+    async fn unlearn(&mut self) -> bool {
+        let now = Instant::now();
+        if !self.disk.is_unlearned() || self.disk.is_full() || self.last_unlearned.is_some_and(|last| now - last < UNLEARN_GAP) {
+            return true;
+        }
+        self.last_unlearned = Some(now);
+        info!(torrent = %self.info_hash, "pieces that are wrong on the disk are fetched again");
+        self.rejoin(self.request_window).await || self.disk.fault().is_none()
     }
 
     async fn let_go(&self) -> bool {
@@ -741,16 +968,24 @@ impl Steering {
     /// The regular look: has it failed, is anybody connected, is there something to record? False ends the task.
     async fn look(&mut self) -> bool {
         let stats = self.handle.stats();
+        if self.disk.is_full() {
+            return self.wait_for_room().await;
+        }
         if matches!(stats.state, TorrentStatsState::Error) {
             let text = stats.error.unwrap_or_else(|| "unknown".into());
             warn!(torrent = %self.info_hash, error = %text, "a torrent has failed");
             self.disk.fail(SourceError::Failed(text_of(text)));
             return false;
         }
+        if !self.unlearn().await {
+            return false;
+        }
         if let Some(live) = stats.live {
             self.redial_when_nothing_comes(live.snapshot.peer_stats.live, live.snapshot.fetched_bytes).await;
         }
-        self.record().await;
+        if self.record().await {
+            self.count_whole();
+        }
         true
     }
 
@@ -782,10 +1017,11 @@ impl Steering {
         self.redial().await;
     }
 
-    async fn record(&mut self) {
+    /// Writes the record where something has changed; whether it has.
+    async fn record(&mut self) -> bool {
         let changes = *self.disk.changes().borrow();
         if changes == self.recorded.0 || self.recorded.1.elapsed() < RECORD_EVERY {
-            return;
+            return false;
         }
         self.recorded = (changes, Instant::now());
         self.learn_live_peers();
@@ -794,6 +1030,7 @@ impl Steering {
         if let Ok(Err(error)) = recorded {
             warn!(%error, "the record of verified pieces could not be written");
         }
+        true
     }
 }
 
@@ -844,7 +1081,13 @@ impl FilmFile {
         self.inner.disk.first_missing(self.index, range)
     }
 
+    /// Somebody watches it: it does not have to leave for another film.
+    pub(crate) fn touch(&self) {
+        self.inner.shared.budget.touch(&self.inner.film(self.index));
+    }
+
     pub(crate) fn open(&self) -> Result<Arc<File>, SourceError> {
+        self.touch();
         if let Some(SourceError::Gone) = self.inner.disk.fault() {
             return Err(SourceError::Gone);
         }
@@ -858,7 +1101,13 @@ impl FilmFile {
     /// Waits until the range is verified; `want` is the reader's own, or one is made for the time of waiting.
     pub(crate) async fn wait(&self, range: &Range<u64>, want: Option<&Want>) -> Result<(), SourceError> {
         let mut changes = self.inner.disk.changes();
-        let Some(mut missing) = self.first_missing(range) else { return self.not_gone() };
+        self.touch();
+        let Some(mut missing) = self.unfetched(range).await else { return self.not_gone() };
+        self.inner.wake(self.index).await.map_err(|error| match error {
+            TorrentError::NoSpace { .. } => SourceError::NoSpace,
+            TorrentError::Gone => SourceError::Gone,
+            other => SourceError::Failed(other.to_string()),
+        })?;
         let own = match want {
             Some(_) => None,
             None => Some(self.look_ahead(missing)?),
@@ -866,7 +1115,7 @@ impl FilmFile {
         let waiting = want.or(own.as_ref()).map(|want| want.waiting(missing));
         loop {
             changes.mark_unchanged();
-            match self.first_missing(range) {
+            match self.unfetched(range).await {
                 None => return self.not_gone(),
                 Some(now_missing) if now_missing != missing => {
                     missing = now_missing;
@@ -885,17 +1134,30 @@ impl FilmFile {
         }
     }
 
+    /// The first byte of the range that is not here. What an earlier run has left before it is hashed, and can be read from now on.
+    async fn unfetched(&self, range: &Range<u64>) -> Option<u64> {
+        loop {
+            let missing = self.first_missing(range)?;
+            let Some(piece) = self.inner.disk.doubtful(self.index, missing) else { return Some(missing) };
+            let disk = self.inner.disk.clone();
+            if tokio::task::spawn_blocking(move || disk.check(piece)).await.is_err() {
+                self.inner.disk.lose(piece);
+            }
+            self.inner.disk.doubt();
+        }
+    }
+
     fn not_gone(&self) -> Result<(), SourceError> {
         self.inner.disk.fault().filter(|fault| *fault == SourceError::Gone).map_or(Ok(()), Err)
     }
 
     pub(crate) async fn refocus(&self, offset: u64, viewers: usize) -> Refocus {
         let end = offset.saturating_add(self.piece_len()).min(self.len());
-        if offset >= end || self.first_missing(&(offset..end)).is_none() {
+        if offset >= end || self.inner.disk.first_unfetched(self.index, &(offset..end)).is_none() {
             return Refocus::NotNeeded;
         }
         let (answer, done) = oneshot::channel();
-        if self.inner.refocus.send(((self.index, offset), viewers, answer)).await.is_err() {
+        if self.inner.calls.send(Call::Refocus((self.index, offset), viewers, answer)).await.is_err() {
             return Refocus::Prioritised;
         }
         tokio::time::timeout(Duration::from_secs(2), done).await.ok().and_then(Result::ok).unwrap_or(Refocus::Prioritised)

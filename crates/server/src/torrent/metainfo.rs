@@ -63,6 +63,8 @@ pub(super) struct Metainfo {
     pub(super) name: Option<String>,
     pub(super) piece_len: u32,
     pub(super) total: u64,
+    /// SHA-1 of each piece, 20 bytes each (BEP 3, `pieces`).
+    pub(super) hashes: Bytes,
     pub(super) files: Vec<FileEntry>,
     /// Which files are padding (BEP 47): zeros that are neither written nor shown.
     pub(super) padding: Vec<bool>,
@@ -90,6 +92,7 @@ impl Metainfo {
     fn checked(parsed: TorrentMetaV1<ByteBuf<'_>>, bytes: Bytes) -> Result<Self, String> {
         let info = parsed.info.data;
         let (piece_len, total) = check_sizes(&info)?;
+        let hashes = part_of(&bytes, info.pieces.as_ref());
         let info = info.validate().map_err(|error| format!("The torrent's files are not acceptable: {error}."))?;
         let mut files = Vec::new();
         let mut padding = Vec::new();
@@ -104,8 +107,14 @@ impl Metainfo {
             padding.push(attributes.padding);
         }
         let name = info.name().map(|name| without_controls(&name));
-        Ok(Self { bytes, name, piece_len, total, files, padding, private: info.info().private })
+        Ok(Self { bytes, name, piece_len, total, hashes, files, padding, private: info.info().private })
     }
+}
+
+/// The same bytes without a copy where they lie in `whole`; for a large torrent they are most of it.
+fn part_of(whole: &Bytes, part: &[u8]) -> Bytes {
+    let (all, some) = (whole.as_ptr_range(), part.as_ptr_range());
+    if all.start <= some.start && some.end <= all.end { whole.slice_ref(part) } else { Bytes::copy_from_slice(part) }
 }
 
 /// A metainfo file that somebody brought.

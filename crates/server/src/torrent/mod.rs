@@ -17,7 +17,6 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,7 @@ use bytes::Bytes;
 use librqbit::dht::{DhtPersistenceConfig, Id20};
 use librqbit::{Api, ConnectionOptions, DhtSessionConfig, PeerConnectionOptions, Session, SessionOptions, SessionPersistenceConfig};
 use librqbit_tracker_comms::UdpTrackerClient;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -39,6 +38,7 @@ use self::peers::{Admission, Finder, PeerBook, PublicNames};
 use self::rendezvous::Rendezvous;
 pub use self::seed::Seed;
 pub(crate) use self::wants::Want;
+use crate::budget::{Budget, Terms};
 use crate::source::SourceError;
 
 /// A peer that does not answer the telephone within this time is given up.
@@ -65,10 +65,12 @@ pub struct TorrentConfig {
     pub trackers: bool,
     /// How long to look for somebody who has a torrent's metadata.
     pub metadata_timeout: Duration,
-    /// Free space on the disk that is never touched, in bytes.
+    /// Free space on the disk that is never touched, in bytes, where no budget is given.
     pub reserve_bytes: u64,
-    /// Most bytes that a film may have.
+    /// Most bytes that all films may have together, where no budget is given.
     pub budget_bytes: u64,
+    /// Who owns the room on the disk; `None`: films share it with nobody. It must know [`Torrents::films_in`] the data folder.
+    pub budget: Option<Arc<Budget>>,
     /// Where other peers can reach us; `None` to dial only.
     pub listen: Option<SocketAddr>,
     /// Requests of 16 KiB that a peer may be asked for at once. More is faster on long lines, fewer makes seeks quicker.
@@ -87,6 +89,7 @@ impl TorrentConfig {
             metadata_timeout: Duration::from_secs(120),
             reserve_bytes: 2 << 30,
             budget_bytes: u64::MAX,
+            budget: None,
             listen: None,
             request_window: REQUEST_WINDOW,
         }
@@ -106,12 +109,19 @@ pub enum TorrentError {
     #[error("{0}")]
     Unsafe(String),
     /// It does not fit.
-    #[error("the film needs {needed} bytes, and {free} are free")]
+    #[error(
+        "the film needs {} more, and {} can be had: of {} for films and segments, {} are kept for films that are being watched or fetched",
+        size(*needed), size(*free), size(*limit), size(*others)
+    )]
     NoSpace {
         /// Bytes that are still to be written.
         needed: u64,
         /// Bytes that may be written.
         free: u64,
+        /// Bytes that films and segments may take together.
+        limit: u64,
+        /// Bytes of them that other films keep.
+        others: u64,
     },
     /// There is no film in it, or not under this number.
     #[error("there is no film in this torrent")]
@@ -128,11 +138,19 @@ impl From<SourceError> for TorrentError {
     fn from(fault: SourceError) -> Self {
         match fault {
             SourceError::Gone => Self::Gone,
-            SourceError::NoSpace => Self::NoSpace { needed: 0, free: 0 },
+            SourceError::NoSpace => Self::NoSpace { needed: 0, free: 0, limit: 0, others: 0 },
             SourceError::Failed(text) => Self::Failed(text),
             SourceError::PastEnd | SourceError::TooManyReaders | SourceError::Io(_) => Self::Failed(fault.to_string()),
         }
     }
+}
+
+/// A number of bytes for people.
+fn size(bytes: u64) -> String {
+    // Shown with one decimal; exact enough up to 2^53.
+    let bytes = bytes as f64;
+    let (unit, name) = if bytes >= 1e9 { (1e9, "GB") } else { (1e6, "MB") };
+    format!("{:.1} {name}", bytes / unit)
 }
 
 /// An error of the engine as one line of bounded length.
@@ -276,9 +294,14 @@ impl Torrents {
             next_id: Default::default(),
             request_window: config.request_window,
             rendezvous: format!("udp://{meet_at}"),
-            reserve: config.reserve_bytes,
-            budget: config.budget_bytes.into(),
+            budget: config.budget.clone().unwrap_or_else(|| {
+                let terms = Terms { reserve: config.reserve_bytes, ..Terms::of(config.budget_bytes) };
+                Budget::open(&folders.torrents(), terms)
+            }),
+            open: Mutex::default(),
+            folder: folders.torrents(),
             bitfields: folders.session(),
+            sweeping: Arc::new(Semaphore::new(1)),
             paused: watch::Sender::new(false),
             end,
         };
@@ -368,6 +391,7 @@ impl Torrents {
     pub async fn forget(&self, info_hash: &InfoHash) {
         let entry = self.0.table().remove(info_hash);
         self.0.rendezvous.forget(&info_hash.0);
+        self.0.shared.open().remove(info_hash);
         match entry {
             Some(Entry::There { torrent, finding }) => {
                 finding.cancel();
@@ -392,11 +416,17 @@ impl Torrents {
         if let Ok(Err(error)) = removed.await {
             warn!(%error, torrent = %info_hash, "the files of a torrent could not be removed");
         }
+        self.0.shared.budget.forget(info_hash);
     }
 
-    /// From now on a film may have this many bytes at most.
-    pub fn set_budget(&self, bytes: u64) {
-        self.0.shared.budget.store(bytes, Ordering::Relaxed);
+    /// Where films lie below a data folder.
+    pub fn films_in(data_dir: &Path) -> PathBuf {
+        Folders(data_dir).torrents()
+    }
+
+    /// Makes everything fit that is on the disk: what may leave does, if there is less room than there was.
+    pub async fn level(&self) {
+        self.0.shared.level().await;
     }
 
     /// Pauses everything, or lets it go on: while it is paused nothing is fetched, given or looked for. What is here can be read.
@@ -448,6 +478,7 @@ impl Torrents {
                     if let Err(error) = removed {
                         warn!(%error, path = %path.display(), "what an earlier run left behind could not be removed");
                     }
+                    hash.iter().for_each(|hash| self.0.shared.budget.forget(hash));
                 }
             }
         }

@@ -13,6 +13,7 @@ export const messages: Catalogue["messages"] = {
       ? `Wartet aufs Umwandeln: Platz ${told.whole("place")} (${told.duration("seconds")})`
       : `Wartet aufs Umwandeln: als Nächster dran (${told.duration("seconds")})`,
   paused: "Vom Besitzer dieses Computers angehalten",
+  no_space: (told) => `Der Speicher des Computers ist voll. Es geht weiter, wenn Platz ist (${told.duration("seconds")})`,
   looking_for_peers: (told) => `Sucht Peers (${told.duration("seconds")})`,
   asking_for_metadata: (told) => `Fragt ${told.whole("peers")} Peers, was darin ist (${told.duration("seconds")})`,
   connecting: (told) => `Verbindet sich mit denen, die ihn teilen (${told.duration("seconds")})`,

@@ -16,6 +16,7 @@ export const messages: Catalogue["messages"] = {
       ? `Waiting to be converted: number ${told.whole("place")} (${told.duration("seconds")})`
       : `Waiting to be converted: next (${told.duration("seconds")})`,
   paused: "Paused by the owner of this computer",
+  no_space: (told) => `The computer’s disk is full. It goes on when there is room (${told.duration("seconds")})`,
   looking_for_peers: (told) => `Looking for peers (${told.duration("seconds")})`,
   asking_for_metadata: (told) => `Asking ${told.whole("peers")} peers what is in it (${told.duration("seconds")})`,
   connecting: (told) => `Connecting to those who share it (${told.duration("seconds")})`,
