@@ -849,6 +849,11 @@ export interface components {
             downloadSpeed: number;
             /**
              * Format: int64
+             * @description Bytes of them that are films.
+             */
+            filmBytes: number;
+            /**
+             * Format: int64
              * @description Bytes that are free on their disk.
              */
             freeBytes?: number | null;
@@ -856,6 +861,16 @@ export interface components {
             paused: boolean;
             /** @description Streams that are on their way to be ready, and do not wait for their turn. */
             preparing: number;
+            /**
+             * Format: int64
+             * @description Bytes that are still to come of films that are being fetched; nobody else may have them.
+             */
+            promisedBytes: number;
+            /**
+             * Format: int64
+             * @description Bytes of them that are encoded segments.
+             */
+            segmentBytes: number;
             /** @description In one word. */
             state: components["schemas"]["Mood"];
             /** @description Streams that are not over. */
