@@ -254,7 +254,7 @@ impl Budget {
         milliseconds(self.began.elapsed())
     }
 
-    /// How much is taken, and by what: as of the last look.
+    /// How much is taken, and by what: as of the last look, with what was written since.
     pub fn usage(&self) -> Usage {
         let state = lock(&self.state);
         Usage { limit: state.books.limit, films: state.films, promised: state.books.to_come(), segments: state.books.segments }
@@ -314,6 +314,18 @@ impl Budget {
                 Err(io::ErrorKind::StorageFull.into())
             }
         }
+    }
+
+    /// [`spend`](Self::spend) for a film.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn spend_on_films(&self, bytes: u64) -> io::Result<()> {
+        self.spend(bytes)?;
+        let mut state = lock(&self.state);
+        // Until the next look, which counts what was written twice once.
+        state.films = state.films.saturating_add(bytes);
+        Ok(())
     }
 
     /// Whether somebody who found the disk full may go on: there is room for what is still to come of it, or for a good part of that.

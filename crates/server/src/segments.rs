@@ -596,6 +596,9 @@ mod tests {
         assert_eq!(reader.next().await.expect("what was there"), Some(Bytes::from_static(b"half")));
         assert!(reader.next().await.is_err());
         assert!(!store.has(&name, 4));
+        // Its bytes are there for as long as somebody reads it.
+        assert_eq!(store.bytes(), 15);
+        drop(reader);
         assert_eq!(store.bytes(), 11);
     }
 

@@ -464,7 +464,7 @@ impl Disk {
         if self.slots.get(file).is_some_and(|slot| slot.padding) {
             return Ok(());
         }
-        let granted = self.budget.spend(bytes.len() as u64);
+        let granted = self.budget.spend_on_films(bytes.len() as u64);
         let written = granted.and_then(|()| write_all_at(&*self.open(file)?, offset, bytes));
         if let Err(error) = &written {
             match error.kind() {
