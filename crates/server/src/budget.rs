@@ -22,6 +22,10 @@ pub const KEPT_AFTER_USE: Duration = Duration::from_secs(600);
 const SEGMENTS: u64 = 64 << 20;
 /// So much may be written between two looks at the disk.
 const GRANT: u64 = 32 << 20;
+/// What belongs to a film besides its bytes: records of what is verified.
+const RECORDS: u64 = 32 << 10;
+/// Files take whole blocks of so many bytes.
+pub const BLOCK: u64 = 4096;
 /// Room that there has to be before who waits for some goes on.
 const ENOUGH: u64 = 16 << 20;
 
@@ -336,7 +340,7 @@ impl Budget {
     /// Lets a film be fetched that takes `whole` bytes in the end, if there is room. Segments give way by themselves; films that are
     /// named have to be made to leave, and then it must be asked again. Looks at the disk.
     pub fn admit(&self, film: Film, whole: u64) -> Verdict {
-        let now = self.now();
+        let (now, whole) = (self.now(), whole.saturating_add(RECORDS));
         let mut state = lock(&self.state);
         self.look(&mut state);
         let mut verdict = state.books.admit(film, whole, now);
@@ -444,7 +448,7 @@ fn file_of(films: &Path, (torrent, file): &Film) -> PathBuf {
 }
 
 fn size_of(films: &Path, film: &Film) -> u64 {
-    std::fs::metadata(file_of(films, film)).map_or(0, |found| blocks(&found))
+    std::fs::metadata(file_of(films, film)).map_or(0, |found| blocks(&found).saturating_add(RECORDS))
 }
 
 #[cfg(unix)]
@@ -466,7 +470,7 @@ fn found(films: &Path) -> BTreeMap<Film, Account> {
             let Some(number) = file.file_name().to_str().and_then(|name| name.parse::<usize>().ok()) else { continue };
             let Ok(metadata) = file.metadata() else { continue };
             let age = metadata.modified().ok().and_then(|changed| changed.elapsed().ok()).unwrap_or_default();
-            all.insert((hash, number), Account { held: blocks(&metadata), promised: 0, used: -milliseconds(age) });
+            all.insert((hash, number), Account { held: blocks(&metadata).saturating_add(RECORDS), promised: 0, used: -milliseconds(age) });
         }
     }
     all

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
-use crate::budget::{Budget, GivesWay};
+use crate::budget::{BLOCK, Budget, GivesWay};
 use crate::lock::lock;
 use crate::source::{Source, SourceError};
 
@@ -129,6 +129,11 @@ impl Own {
     fn grew(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
         self.budget.segments_grew(bytes);
+    }
+
+    /// Bytes that it would take more if it had this length.
+    fn growth(&self, len: u64) -> u64 {
+        len.next_multiple_of(BLOCK).saturating_sub(self.bytes.load(Ordering::Acquire))
     }
 }
 
@@ -486,8 +491,11 @@ impl SegmentWriter {
     /// [`std::io::ErrorKind::StorageFull`] when there is no room for it.
     pub fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let len = bytes.len() as u64;
-        self.store.make_room(len)?;
-        self.segment.0.file.iter().for_each(|own| own.grew(len));
+        if let Some(own) = &self.segment.0.file {
+            let growth = own.growth(self.written + len);
+            self.store.make_room(growth)?;
+            own.grew(growth);
+        }
         self.file.write_all(bytes)?;
         self.segment.extend([Part::Own { offset: self.written, len }]);
         self.written += len;
@@ -587,7 +595,7 @@ mod tests {
         }
         writer.finish();
         assert_eq!(reading.await.expect("read"), b"onetwothree");
-        assert_eq!(store.bytes(), 11);
+        assert_eq!(store.bytes(), BLOCK);
 
         let mut writer = store.create(&name, 4).expect("created");
         writer.append(b"half").expect("written");
@@ -597,21 +605,21 @@ mod tests {
         assert!(reader.next().await.is_err());
         assert!(!store.has(&name, 4));
         // Its bytes are there for as long as somebody reads it.
-        assert_eq!(store.bytes(), 15);
+        assert_eq!(store.bytes(), 2 * BLOCK);
         drop(reader);
-        assert_eq!(store.bytes(), 11);
+        assert_eq!(store.bytes(), BLOCK);
     }
 
     #[test]
     fn the_least_recently_used_goes_first_and_the_budget_holds() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = SegmentStore::open(&folder.path().join("s"), room(folder.path(), 1000)).expect("a store");
+        let store = SegmentStore::open(&folder.path().join("s"), room(folder.path(), 3 * BLOCK + 1000)).expect("a store");
         let name: Arc<str> = "film-v".into();
         let make = |n: u32| {
             let mut writer = store.create(&name, n).expect("created");
             writer.append(&[0; 300]).expect("written");
             writer.finish();
-            assert!(store.bytes() <= 1000);
+            assert!(store.bytes() <= 3 * BLOCK);
         };
         (0..3).for_each(make);
         assert!(store.get(&name, 0).is_some());
@@ -623,9 +631,9 @@ mod tests {
         // One that is being read stays, and counts until it was.
         let read = store.get(&name, 0).expect("kept");
         store.give_way(0);
-        assert_eq!((store.bytes(), store.has(&name, 0), store.has(&name, 3)), (300, true, false));
+        assert_eq!((store.bytes(), store.has(&name, 0), store.has(&name, 3)), (BLOCK, true, false));
         store.remove(&name);
-        assert_eq!(store.bytes(), 300);
+        assert_eq!(store.bytes(), BLOCK);
         drop(read);
         assert_eq!(store.bytes(), 0);
         store.remove(&name);

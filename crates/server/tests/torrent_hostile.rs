@@ -171,7 +171,7 @@ async fn what_does_not_fit_is_refused_before_a_byte_comes() {
         let torrents = Torrents::open(config).await.expect("the engine");
         let torrent = torrents.add(&swarm.magnet(), |_| {}).await.expect("the torrent");
         match torrent.film(0).await {
-            Err(TorrentError::NoSpace { needed, free, .. }) => assert!(needed == 4 * MIB as u64 && free < needed, "{what}"),
+            Err(TorrentError::NoSpace { needed, free, .. }) => assert!((4..5).contains(&(needed / MIB as u64)) && free < needed, "{what}"),
             other => panic!("{what}: {other:?}"),
         }
         assert_eq!(torrent.stats(0).state, TorrentState::Idle);

@@ -39,6 +39,7 @@ pub(super) fn text(app: &App) -> String {
     }
     let ground = app.streams.ground();
     let (fetched, given) = ground.torrents.traffic();
-    let cache = app.streams.film_bytes().saturating_add(ground.workshop.segments.bytes());
+    let usage = ground.workshop.segments.budget().usage();
+    let cache = usage.films.saturating_add(usage.segments);
     METRICS.text(&Gauges { streams, fetched, given, cache })
 }
