@@ -129,10 +129,11 @@ function isBytes(body: unknown): boolean {
   return body instanceof ArrayBuffer || ArrayBuffer.isView(body) || (typeof Blob !== "undefined" && body instanceof Blob);
 }
 
-/** The body of a good answer: JSON, text, or nothing. */
+/** The body of a good answer: JSON, text, an archive as a `Blob`, or nothing. */
 async function read(answer: Response): Promise<unknown> {
   const type = answer.headers.get("content-type") ?? "";
   try {
+    if (type.includes("gzip")) return await answer.blob();
     const text = await answer.text();
     if (answer.status === 204) return undefined;
     if (type.includes("json")) return JSON.parse(text);

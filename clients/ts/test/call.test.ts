@@ -80,6 +80,13 @@ describe("the answer", () => {
     expect(await list(balcony)).toEqual(expected);
   });
 
+  it("gives an archive as it came", async () => {
+    const bytes = new Uint8Array([0x1f, 0x8b, 0, 0xff]);
+    const { balcony } = service([() => new Response(bytes, { headers: { "content-type": "application/gzip" } })]);
+    const archive = (await balcony.call("get", "/api/doctor/bundle")) as unknown as Blob;
+    expect(new Uint8Array(await archive.arrayBuffer())).toEqual(bytes);
+  });
+
   it("is no web page", async () => {
     const { balcony } = service([() => new Response("<html>", { headers: { "content-type": "text/html" } })]);
     await expect(list(balcony, { retry: false })).rejects.toMatchObject({ code: "network", title: "Something else answers there" });

@@ -181,6 +181,7 @@ export const say = {
   checkAgain: "Neu prüfen",
   checking: "Prüft",
   copyAll: "Alles kopieren",
+  saveBundle: "Alles sichern",
   reportCopied: "Kopiert. Titel, Links und Zugänge stehen nicht darin.",
   allWorks: "Alles geht.",
   someBroken: (given: { count: number }) => s(given.count, "Eines geht nicht.", "# Dinge gehen nicht."),

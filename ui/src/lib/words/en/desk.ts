@@ -181,6 +181,7 @@ export const say = {
   checkAgain: "Check again",
   checking: "Checking",
   copyAll: "Copy all",
+  saveBundle: "Save everything",
   reportCopied: "Copied. It holds no titles, links or tokens.",
   allWorks: "Everything works.",
   someBroken: (given: { count: number }) => s(given.count, "One thing does not work.", "# things do not work."),
