@@ -52,6 +52,41 @@ fn systemd_takes_the_unit() {
     assert!(level < 2.5, "it is exposed at level {level}:\n{said}");
 }
 
+/// What the cage around ffmpeg is made of is not forbidden: else nothing could be converted, or not safely.
+#[test]
+fn the_unit_leaves_the_cage_its_system_calls() {
+    let mut allowed = std::collections::BTreeSet::new();
+    let unit = unit();
+    for line in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        let (forbids, line) = line.strip_prefix('~').map_or((false, line), |line| (true, line));
+        for call in line.split_whitespace().flat_map(calls) {
+            if forbids {
+                allowed.remove(&call)
+            } else {
+                allowed.insert(call)
+            };
+        }
+    }
+    let needed = ["landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp", "capset", "setpriority", "prctl"];
+    for call in needed {
+        assert!(allowed.contains(call), "{call} is forbidden");
+    }
+    for call in ["mount", "init_module", "ptrace", "setuid", "reboot"] {
+        assert!(!allowed.contains(call), "{call} is allowed");
+    }
+}
+
+/// The system calls behind a word of a filter; `@` begins the name of a group, which may hold others.
+fn calls(word: &str) -> Vec<String> {
+    if !word.starts_with('@') {
+        return vec![word.to_owned()];
+    }
+    let output = Command::new("systemd-analyze").args(["syscall-filter", "--no-pager", word]).output().expect("systemd-analyze");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines = text.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.flat_map(calls).collect()
+}
+
 /// What the unit starts is a command line that the program takes, on the folders that the unit gives it.
 #[test]
 fn the_program_takes_the_units_command_line() {

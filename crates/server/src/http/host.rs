@@ -308,8 +308,9 @@ fn is_included(headers: &HeaderMap) -> bool {
 
 /// Writes what a browser has to know before it lets the page read the answer (the Fetch standard, section 3.2).
 pub fn grant(page: &Page, headers: &mut HeaderMap) {
-    const EXPOSED: HeaderValue =
-        HeaderValue::from_static("Accept-Ranges, Content-Length, Content-Range, ETag, Location, Retry-After, Subtitle-Complete");
+    const EXPOSED: HeaderValue = HeaderValue::from_static(
+        "Accept-Ranges, Content-Length, Content-Range, ETag, Location, Retry-After, Subtitle-Complete, X-Trace-Id",
+    );
     match page {
         Page::Unnamed => {}
         Page::Any => {
