@@ -59,7 +59,7 @@ async fn sleep_until(until: Option<Instant>) {
 enum Held {
     Nothing,
     /// For as long as the child's input is open.
-    Lock(Child, Option<ChildStdin>),
+    Lock(Box<Child>, Option<ChildStdin>),
     /// It was refused, and is not asked for again before somebody watches anew.
     Refused,
 }
@@ -104,7 +104,7 @@ async fn take() -> Held {
         let input = lock.stdin.take();
         if tokio::time::timeout(REFUSED_WITHIN, lock.wait()).await.is_err() {
             tracing::info!(what, "this machine is kept awake while somebody watches");
-            return Held::Lock(lock, input);
+            return Held::Lock(Box::new(lock), input);
         }
     }
     tracing::debug!("this machine may fall asleep while somebody watches: logind refuses");
@@ -118,7 +118,7 @@ fn begin(what: &str) -> std::io::Result<Child> {
     program.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()
 }
 
-async fn let_go(mut lock: Child) {
+async fn let_go(mut lock: Box<Child>) {
     if tokio::time::timeout(ENDS_WITHIN, lock.wait()).await.is_err() {
         // What is left ends with its handle.
         lock.start_kill().ok();

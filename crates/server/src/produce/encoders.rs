@@ -83,7 +83,7 @@ impl Inner {
     /// Gives free encoders to those who wait, takes others away for the rest, and answers when to look again.
     fn settle(&mut self, now: Instant) -> Option<Instant> {
         while self.running.len() < self.most {
-            let Some(id) = self.viewers.pop_front().or_else(|| self.first.next()) else { break };
+            let Some(id) = self.viewers.pop_front().or_else(|| self.first.take_turn()) else { break };
             if let Some(Waiting { granted, taken, .. }) = self.waiting.remove(&id) {
                 self.running.insert(id, Running { read: now, viewed: false, rests: false, made: now, awaited: 0, taken });
                 granted.send_replace(true);

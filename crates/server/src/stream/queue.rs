@@ -182,7 +182,7 @@ impl<S: Clone + Eq, P: Clone + Eq + Hash> Turns<S, P> {
     }
 
     /// The one whose turn it is; it does not wait any more.
-    pub fn next(&mut self) -> Option<S> {
+    pub fn take_turn(&mut self) -> Option<S> {
         let at = *self.order().first()?;
         let next = self.waiting.remove(at);
         self.count += 1;
@@ -275,14 +275,14 @@ mod tests {
         let mut turns = Turns::default();
         (1..=4).for_each(|n| turns.enter(format!("a{n}"), "anna"));
         assert_eq!(turns.moved().len(), 4);
-        assert_eq!(turns.next().as_deref(), Some("a1"));
+        assert_eq!(turns.take_turn().as_deref(), Some("a1"));
         (1..=2).for_each(|n| turns.enter(format!("b{n}"), "bert"));
         turns.enter("c1".to_owned(), "carl");
         // Who waits and was told a place keeps it, though others go first now.
         let told: BTreeMap<_, _> = turns.moved().into_iter().collect();
         assert_eq!(told, [("b1", 1), ("b2", 4), ("c1", 2)].map(|(name, place)| (name.to_owned(), place)).into());
         assert_eq!(turns.waiting(&"anna"), Elsewhere { all: 6, own: 3 });
-        let order: Vec<_> = std::iter::from_fn(|| turns.next()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| turns.take_turn()).collect();
         assert_eq!(order, ["b1", "c1", "a2", "b2", "a3", "a4"]);
     }
 
@@ -307,7 +307,8 @@ mod tests {
         #[test]
         fn slots_are_given_out_rightly(steps in steps()) {
             let mut slots = Slots::new(LIMITS);
-            let (mut holding, mut waiting): (Vec<(usize, u8)>, Vec<(usize, u8, u8)>) = (Vec::new(), Vec::new());
+            let mut holding: Vec<(usize, u8)> = Vec::new();
+            let mut waiting: Vec<(usize, u8, u8)> = Vec::new();
             let mut told: HashMap<usize, usize> = HashMap::new();
             for (n, step) in steps.into_iter().enumerate() {
                 match step {
@@ -382,7 +383,7 @@ mod tests {
                         gone += 1;
                     }
                     Step::Leave(_) => {}
-                    Step::Free(_) => match turns.next() {
+                    Step::Free(_) => match turns.take_turn() {
                         None => prop_assert!(waiting.is_empty()),
                         Some(stream) => {
                             let person = waiting.iter().find(|(of, _)| *of == stream).map(|(_, person)| *person);
@@ -406,7 +407,7 @@ mod tests {
                 prop_assert_eq!(turns.len(), waiting.len());
                 prop_assert!(waiting.iter().all(|(stream, _)| told.contains_key(stream) && told[stream] <= all));
             }
-            prop_assert_eq!(all - gone, std::iter::from_fn(|| turns.next()).count());
+            prop_assert_eq!(all - gone, std::iter::from_fn(|| turns.take_turn()).count());
         }
     }
 }
