@@ -257,3 +257,28 @@ async fn a_viewer_takes_the_encoder_that_nobody_reads_and_waits_for_one_that_som
     // What is asked for again is the same.
     assert!(server.fetch(&beside(&first, "v0/40.m4s")).await == far);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversion_whose_bytes_do_not_come_keeps_no_encoder_from_others_and_goes_on_when_they_come() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let heavy = folder.path().join("heavy.mp4");
+    let args = "-nostdin -v error -y -f lavfi -i testsrc2=s=640x360:r=24,noise=alls=24:allf=t -f lavfi -i sine=f=330:r=48000 -t 20 -c:v libx264 \
+                -preset ultrafast -b:v 3M -maxrate 3M -bufsize 3M -g 48 -pix_fmt yuv420p -c:a aac -movflags +faststart";
+    assert!(Command::new("ffmpeg").args(args.split_whitespace()).arg(&heavy).status().expect("ffmpeg").success());
+    films(folder.path(), 1, 10);
+    let slow = SwarmOptions { rate: Some(80_000), piece_len: 16 << 10, ..SwarmOptions::default() };
+    let mut crawling = Swarm::seed(&heavy, slow).await;
+    let healthy = Swarm::seed(folder.path().join("film0.mp4"), SwarmOptions::default()).await;
+    let server = TestServer::with(&["--max-productions", "1"], &[]).await;
+    let convert = json!({ "quality": "360p", "capabilities": { "video": [], "audio": ["aac"] } });
+    let starved = id(&server.start(&crawling.link(), convert.clone()).await);
+    server.until(&starved, LONG, "converting", |status| status["phase"] == "converting").await;
+    crawling.kill();
+    let other = id(&server.start(&healthy.link(), convert).await);
+    server.until(&other, LONG, "in line", |status| status["messageKey"] == "queued_for_encoder").await;
+    server.until_ready(&other).await;
+    let status = server.status(&starved).await;
+    assert_eq!((&status["status"], &status["phase"]), (&json!("converting"), &json!("converting")), "{status:#}");
+    crawling.revive();
+    server.until_ready(&starved).await;
+}

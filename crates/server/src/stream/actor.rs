@@ -39,6 +39,8 @@ use crate::torrent::{TorrentError, TorrentState, TorrentStats};
 const LOOK: Duration = Duration::from_millis(250);
 /// How often those of a ready one are.
 const LOOK_READY: Duration = Duration::from_secs(1);
+/// How often those of one are that is whole and that nobody watches: nothing of it moves.
+const LOOK_RESTING: Duration = Duration::from_secs(5);
 /// How often a stream is looked at that only waits for the end of its life, at most.
 const LOOK_OVER: Duration = Duration::from_secs(60);
 /// How long a stream of an earlier run may keep the next one from beginning again.
@@ -335,6 +337,7 @@ impl Actor {
         let moving = |pause| self.part.as_ref().map_or(pause, |part| part.pause(pause));
         match life.state {
             State::Metadata | State::Opening | State::Probing | State::Lined { .. } | State::Warming(_) => moving(LOOK),
+            State::Ready { complete: true } if !life.asleep && self.stream.watching().0.is_empty() => moving(LOOK_RESTING),
             State::Ready { .. } if !life.asleep => moving(LOOK_READY),
             // It is told for how long it has been waiting, and a slot gets free when nobody watches another stream any more.
             State::Queued { .. } if !self.stream.slot.load(Ordering::Acquire) => LOOK_READY,

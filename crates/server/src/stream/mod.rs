@@ -324,6 +324,7 @@ impl Stream {
         };
         if came {
             self.moved();
+            self.tell(Event::Wanted);
         }
     }
 
