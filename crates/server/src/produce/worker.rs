@@ -257,8 +257,11 @@ impl EncodeWorker {
                     ended = &mut making => ended,
                     () = encoder.taken() => Ok(()),
                 };
-                // Before the segment that it is making fails: whoever hears of that then knows why.
-                self.runs().taken += u64::from(encoder.is_taken());
+                // Before the segment that it is making fails: whoever hears of that then knows why. One that was left behind by a seek has
+                // failed whoever still waits for it.
+                let mut runs = self.runs();
+                runs.taken += u64::from(encoder.is_taken() && runs.all.contains_key(&id));
+                drop(runs);
                 ended
             }
             None => self.make(from, &at, until, None, &workshop).await,
