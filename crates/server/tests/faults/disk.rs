@@ -237,3 +237,33 @@ async fn a_film_that_is_deleted_under_the_viewer_plays_on() {
 fn find(house: &House, name: &str) -> Option<PathBuf> {
     [house.server.cache_dir(), house.server.data_dir()].into_iter().map(|folder| folder.join(name)).find(|path| path.is_dir())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_is_used_up_for_a_while_is_told_and_the_film_goes_on_when_it_is_started_again() {
+    let mut row = Row::of("disk", "writing the film fails (EDQUOT, quota used up) for a while");
+    let disk = Disk::new();
+    let (house, theatre) = (disk.house().await, Theatre::of(60).await);
+    theatre.line.at_rate(Some(PACE));
+    let (viewer, watch) = theatre.begins(&house.server, json!({})).await;
+    viewer.plays(&house.server, 0..2).await;
+    watch.told();
+    disk.is("write", "torrents", Duration::ZERO, Some(nix::errno::Errno::EDQUOT));
+    let says = |status: &serde_json::Value| {
+        status["error"]["code"] == "no_space" || status["messageKey"].as_str().is_some_and(|key| key.contains("space"))
+    };
+    let told = house.server.until(&viewer.id, super::viewer::LONG.as_secs(), "told that there is no room", says).await;
+    row.saw(format!("{}: “{}”", told["status"].as_str().expect("a status"), told["message"].as_str().expect("a message")));
+    // A stream that has ended may not be ready any more; one that goes on is.
+    drop(watch);
+    disk.recovers();
+    theatre.line.at_rate(None);
+    let ended = Instant::now();
+    // Whether it goes on by itself or is started again by the person who reads that: the same request is right.
+    let again = house.server.play(&theatre.link(), json!({})).await;
+    let viewer = Viewer::of(&house.server, &again, &theatre.film).await;
+    viewer.gets(&house.server, viewer.last()).await;
+    row.back_after(ended.elapsed());
+    viewer.plays(&house.server, 0..=viewer.last()).await;
+    row.write();
+    house.closes().await;
+}
