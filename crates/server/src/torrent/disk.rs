@@ -233,6 +233,12 @@ impl Disk {
         self.full.load(Ordering::Acquire)
     }
 
+    /// There is no room.
+    pub(super) fn has_no_room(&self) {
+        self.full.store(true, Ordering::Release);
+        self.changed();
+    }
+
     /// There is room again.
     pub(super) fn has_room_again(&self) {
         self.full.store(false, Ordering::Release);
@@ -468,10 +474,7 @@ impl Disk {
         let written = granted.and_then(|()| write_all_at(&*self.open(file)?, offset, bytes));
         if let Err(error) = &written {
             match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    self.full.store(true, Ordering::Release);
-                    self.changed();
-                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.has_no_room(),
                 kind => self.fail(SourceError::Failed(format!("writing the film failed: {kind}"))),
             }
         }

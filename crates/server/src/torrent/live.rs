@@ -554,7 +554,10 @@ impl Inner {
                 other => other,
             },
         };
-        laid.map_err(|error| TorrentError::Failed(text_of(error.kind())))
+        laid.map_err(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => SourceError::NoSpace.into(),
+            kind => TorrentError::Failed(text_of(kind)),
+        })
     }
 }
 
@@ -868,6 +871,11 @@ impl Steering {
         self.applied = inner.running().selected.clone();
         match inner.begin(request_window, Some(self.disk.learned_bits())).await {
             Ok(handle) => self.handle = handle,
+            // A quota shows in no free space: it is tried again with the next look.
+            Err(TorrentError::NoSpace { .. }) => {
+                self.disk.has_no_room();
+                return false;
+            }
             Err(error) => {
                 self.disk.fail(SourceError::Failed(text_of(error)));
                 return false;
