@@ -119,7 +119,8 @@ impl Books {
     pub fn admit(&self, film: Film, whole: u64, now: i64) -> Verdict {
         let own = self.films.get(&film).copied();
         let whole = whole.max(own.map_or(0, |own| own.held));
-        if own.is_some_and(|own| own.promised >= whole) {
+        // Nothing is to come of a film that is here, however little may be taken by now: refused, it would be lost for nothing.
+        if own.is_some_and(|own| own.promised >= whole || own.held >= whole) {
             return Verdict::Fits;
         }
         let mut others = self.charged() - own.map_or(0, |own| own.charge());

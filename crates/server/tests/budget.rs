@@ -169,6 +169,15 @@ fn segments_go_first_then_films_that_nobody_watches_and_nothing_else() {
     assert_eq!((shortage.needed, shortage.free, shortage.limit, shortage.others), (1300, 1250, 1600, 250));
 }
 
+#[test]
+fn a_film_that_is_here_is_never_refused() {
+    let films = [(key(1), Account { held: 300, promised: 0, used: 0 }), (key(2), Account { held: 500, promised: 600, used: 0 })];
+    // Others have filled the disk: less may be taken now than is taken.
+    let books = Books { limit: 100, segments: 0, films: films.into_iter().collect(), keep: 50 };
+    assert_eq!(books.admit(key(1), 300, 10), Verdict::Fits);
+    assert!(matches!(books.admit(key(1), 301, 10), Verdict::Never(_)));
+}
+
 // ---------------------------------------------------------------- the server
 
 fn id(status: &Value) -> String {
