@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 
+import faults
 import films
 import lasting
 import pages
@@ -239,6 +240,12 @@ class Bench:
         self.row("sending %s, CPU for a GB" % what, "s", values, 3, rivals, "nginx, static files")
         self.row("sending %s, CPU for a GB" % what, "s", values, 3, copying, "nginx without sendfile")
 
+    def faults(self):
+        rows, held = faults.rows()
+        print(faults.markdown(rows))
+        if not held:
+            raise SystemExit("not every promise was kept")
+
     def all(self):
         return [
             ("start server", lambda: starts.server(self)),
@@ -267,6 +274,8 @@ class Bench:
             ("lasting known", lambda: lasting.known(self)),
             # Takes 20 minutes, or SOAK_MINUTES: only for who asks.
             *([("lasting soak", lambda: lasting.soak(self))] if "soak" in " ".join(self.asked.only) else []),
+            # The tests of the faults, for their table: of the debug build, and no figures.
+            *([("faults", self.faults)] if "faults" in " ".join(self.asked.only) else []),
         ]
 
 

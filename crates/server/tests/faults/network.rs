@@ -175,8 +175,9 @@ async fn a_line_round_the_world_that_is_reset_again_and_again_still_plays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_liar_among_honest_peers_costs_nothing_but_bytes() {
     let mut row = Row::of("network", "one of two peers sends wrong pieces all the time");
-    let (house, theatre) = (House::open().await, Theatre::of(60).await);
-    let liar = Line::to(theatre.swarm.magnet().peers[0]).await;
+    // Two seeders: behind two lines to one, the engine would find itself at the same peer twice.
+    let (house, theatre) = (House::open().await, Theatre::seeded(film(60), 2).await);
+    let liar = Line::to(theatre.swarm.magnet().peers[1]).await;
     liar.spoils_pieces();
     for line in [&liar, &theatre.line] {
         line.at_rate(Some(2 * PACE));
@@ -186,6 +187,7 @@ async fn a_liar_among_honest_peers_costs_nothing_but_bytes() {
     let ready = house.server.until_ready(&id(&started)).await;
     let viewer = Viewer::of(&house.server, &ready, &theatre.film).await;
     let got = viewer.plays(&house.server, 0..=viewer.last()).await;
+    assert!(liar.brought() > 64 << 10, "the liar was asked for a piece at least: {} bytes in {} calls", liar.brought(), liar.dialled());
     row.saw(format!("the liar brought {} KiB in {} calls", liar.brought() >> 10, liar.dialled()));
     watch.told().into_iter().for_each(|told| row.saw(told));
     row.saw(format!("503 segment_late × {}", got.late));

@@ -93,7 +93,12 @@ impl Theatre {
     }
 
     pub(crate) async fn showing(film: PathBuf) -> Self {
-        let swarm = Swarm::seed(&film, SwarmOptions { piece_len: 64 << 10, ..SwarmOptions::default() }).await;
+        Self::seeded(film, 1).await
+    }
+
+    /// So many seeders of a film; the first one is behind the line.
+    pub(crate) async fn seeded(film: PathBuf, seeders: usize) -> Self {
+        let swarm = Swarm::seed(&film, SwarmOptions { piece_len: 64 << 10, seeders, ..SwarmOptions::default() }).await;
         let line = Line::to(swarm.magnet().peers[0]).await;
         Self { film, swarm, line }
     }
