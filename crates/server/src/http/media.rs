@@ -27,7 +27,7 @@ use super::problem::{Code, Path, Problem};
 use super::rate::{self, Limits};
 use crate::app::App;
 use crate::film::Presentation;
-use crate::metrics::METRICS;
+use crate::metrics::{METRICS, Making};
 use crate::produce::rendition::Rendition;
 use crate::segments::{DEADLINE, Segment, SegmentError, SegmentReader};
 use crate::source::Cursor;
@@ -213,7 +213,14 @@ async fn of_rendition(
         let segment = segment.ok_or_else(Problem::not_found)?;
         send(&presentation, segment, kind, &method, &headers, deadline).await
     };
+    let making = if made.resolution.is_some() { Making::Convert } else { Making::ConvertAudio };
+    if made.is_encoded() {
+        viewing.stream.awaits(making);
+    }
     let answer = answer.await;
+    if made.is_encoded() {
+        viewing.stream.came(making, answer.is_ok());
+    }
     if answer.as_ref().err().is_none_or(|problem| problem.code != Code::NotFound) {
         METRICS.segment_waited((Instant::now() + DEADLINE).duration_since(deadline));
     }

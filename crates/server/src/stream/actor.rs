@@ -633,6 +633,7 @@ impl Actor {
             speed,
             starved,
             encoder: encoder.map(|since| since.elapsed().as_secs()),
+            behind: self.stream.waits_for_conversion().map(|time| time.as_secs()),
             asleep: self.stream.asleep.load(Ordering::Acquire),
             paused,
             full,

@@ -31,6 +31,7 @@ use self::view::{Named, Saved, StreamView};
 use crate::film::Presentation;
 use crate::history::{self, History};
 use crate::lock::lock;
+use crate::metrics::Making;
 use crate::produce::Workshop;
 use crate::segments::DEADLINE;
 use crate::settings::Live;
@@ -43,6 +44,10 @@ use crate::trust::{DeviceId, Devices, Holder, PersonId, StreamId, Ticket, Ticket
 
 /// A device is watching that asked for something to see within this time.
 pub const WATCHING: Duration = Duration::from_secs(60);
+/// A player that asked for a segment in vain and asks no more within this time does not wait for it. Longer than a request may wait.
+const FORGOTTEN: Duration = Duration::from_secs(15);
+/// A wait for a conversion is told from here on.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// How often it is looked whether new streams need a new ticket key.
 const KEYS_PACE: Duration = Duration::from_secs(3600);
 /// How many streams of an earlier run begin again at once.
@@ -136,6 +141,8 @@ pub struct Stream {
     position: watch::Sender<f64>,
     /// When something of it was last asked for.
     watched: Mutex<Watched>,
+    /// Of pictures and of sound: what ffmpeg is late with.
+    behind: Mutex<[Behind; 2]>,
     /// Where its viewer is, held so that the torrent fetches what comes next.
     playhead: Mutex<Option<Playhead>>,
     /// It was given a slot of its device.
@@ -151,6 +158,15 @@ pub struct Stream {
 struct Watched {
     last: Option<Instant>,
     by: HashMap<DeviceId, Instant>,
+}
+
+/// What is waited for of pictures or of sound that ffmpeg makes.
+#[derive(Default)]
+struct Behind {
+    /// Since when no segment that was asked for came.
+    since: Option<Instant>,
+    /// When one was last asked for, or given up.
+    asked: Option<Instant>,
 }
 
 /// Where a viewer is in the film's file.
@@ -302,6 +318,36 @@ impl Stream {
             State::Ready { .. } => self.is_watched(),
             state => !state.is_over() && self.slot.load(Ordering::Acquire),
         }
+    }
+
+    /// Somebody asks for a segment that ffmpeg makes.
+    pub fn awaits(&self, making: Making) {
+        let now = Instant::now();
+        let [pictures, sound] = &mut *lock(&self.behind);
+        let behind = if making == Making::Convert { pictures } else { sound };
+        // A player that was late with something and went elsewhere does not wait any more.
+        if behind.asked.is_none_or(|asked| now.duration_since(asked) > FORGOTTEN) {
+            behind.since = None;
+        }
+        behind.since.get_or_insert(now);
+        behind.asked = Some(now);
+    }
+
+    /// Such a segment came, or was not there in time.
+    pub fn came(&self, making: Making, in_time: bool) {
+        let [pictures, sound] = &mut *lock(&self.behind);
+        let behind = if making == Making::Convert { pictures } else { sound };
+        behind.asked = Some(Instant::now());
+        if in_time {
+            behind.since = None;
+        }
+    }
+
+    /// For how long somebody has been waiting for ffmpeg, where that is long enough to be told.
+    pub fn waits_for_conversion(&self) -> Option<Duration> {
+        let behind = lock(&self.behind);
+        let asked = behind.iter().filter(|behind| behind.asked.is_some_and(|asked| asked.elapsed() < FORGOTTEN));
+        asked.filter_map(|behind| Some(behind.since?.elapsed())).max().filter(|time| *time >= TOLD_AFTER)
     }
 
     /// This device asked for something of it.
@@ -685,6 +731,7 @@ impl Streams {
             released: watch::Sender::new(false),
             position: watch::Sender::new(born.position),
             watched: Mutex::default(),
+            behind: Mutex::default(),
             playhead: Mutex::default(),
             slot: AtomicBool::new(slot),
             asleep: AtomicBool::new(matches!(beginning, Beginning::Ready { .. })),

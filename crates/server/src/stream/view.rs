@@ -277,6 +277,8 @@ pub struct Moving {
     pub paused: bool,
     /// Seconds that the next part of a ready stream has been waiting for an encoder.
     pub encoder: Option<u64>,
+    /// Seconds that a player of a ready stream has been waiting for a segment that is being converted.
+    pub behind: Option<u64>,
     /// Nothing is fetched because there is no room on the disk.
     pub full: bool,
     /// Bytes of the first segments that are here, and all of them, where they are known.
@@ -393,6 +395,11 @@ fn words_of_state(state: &State, moving: &Moving) -> Words {
             let params = json!({ "seconds": moving.seconds, "peers": moving.peers });
             words_of(Status::Ready, Phase::Playable, 100, "playable_waits_for_bytes", params, message)
         }
+        State::Ready { complete } if moving.behind.is_some() => {
+            let (phase, seconds) = (if *complete { Phase::Complete } else { Phase::Playable }, moving.behind);
+            let message = format!("Ready to play; the next part is still being converted ({} s)", seconds.unwrap_or(0));
+            words_of(Status::Ready, phase, 100, "playable_waits_for_conversion", json!({ "seconds": seconds }), message)
+        }
         State::Ready { complete: false } if moving.asleep => {
             let message = "Ready to play; the rest is fetched when its turn comes, or somebody watches".to_owned();
             words_of(Status::Ready, Phase::Playable, 100, "playable_asleep", json!({}), message)
@@ -459,6 +466,7 @@ mod tests {
         let starved = Moving { seconds: 9, peers: 3, starved: true, first: Some((0, 5_000_000)), ..Moving::default() };
         let paused = Moving { seconds: 9, starved: true, paused: true, first: Some((0, 5_000_000)), ..Moving::default() };
         let lined = Moving { seconds: 9, peers: 3, encoder: Some(4), ..Moving::default() };
+        let behind = Moving { seconds: 9, peers: 3, behind: Some(4), ..Moving::default() };
         let asleep = Moving { asleep: true, ..Moving::default() };
         let all_here = Moving { seconds: 1, paused: true, ..Moving::default() };
         let failed = State::Failed(Failure::new(FailureCode::NoPeers, "Try again later."));
@@ -479,7 +487,7 @@ mod tests {
         ];
         let mut lines = String::new();
         for state in &states {
-            for moving in [&nobody, &slow, &starved, &paused, &lined, &asleep, &all_here] {
+            for moving in [&nobody, &slow, &starved, &paused, &lined, &behind, &asleep, &all_here] {
                 let words = words(state, moving);
                 assert!(!words.message.is_empty() && !words.key.is_empty());
                 let line =

@@ -72,7 +72,10 @@ async fn conversion_is_hit(fault: &'static str, stub: &Stub, begins: impl AsyncF
         (got, Instant::now())
     };
     let ((_, ended), (got, came)) = tokio::join!(hit, jump);
-    watch.told().into_iter().for_each(|told| row.saw(told));
+    let told = watch.told();
+    // Once a request was in vain, the reason has been told.
+    assert!(got.late == 0 || told.iter().any(|told| told.contains("still being converted")), "{} times late, and told: {told:?}", got.late);
+    told.into_iter().for_each(|told| row.saw(told));
     if got.late + got.broken > 0 {
         row.saw(format!("503 segment_late × {}, broken off × {}", got.late, got.broken));
     }

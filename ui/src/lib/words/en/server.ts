@@ -29,6 +29,7 @@ export const messages: Catalogue["messages"] = {
   playable: "Ready",
   playable_waits_for_bytes: (told) => `Ready as far as it is here. Waiting for the rest (${told.duration("seconds")})`,
   playable_waits_for_encoder: (told) => `Ready. The next part waits to be converted (${told.duration("seconds")})`,
+  playable_waits_for_conversion: (told) => `Ready. The next part is still being converted (${told.duration("seconds")})`,
   playable_asleep: "Ready. The rest is fetched when you watch",
   complete: "Ready, all here",
   stopped: "Stopped",
