@@ -321,7 +321,7 @@ async fn counted(seeder: SocketAddr) -> (SocketAddr, Arc<AtomicU64>) {
 }
 
 /// What everybody may see move, and what is another one in each run.
-const MOVING: [&str; 14] = [
+const MOVING: [&str; 15] = [
     "streamId",
     "id",
     "personId",
@@ -334,6 +334,7 @@ const MOVING: [&str; 14] = [
     "traceId",
     "eta",
     "message",
+    "watching",
     "messageParams",
     "timestamp",
 ];
