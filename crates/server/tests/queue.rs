@@ -214,8 +214,8 @@ async fn encoders_go_round_the_people_and_there_are_never_more_than_were_allowed
     }
     assert!((1..=2).contains(&most), "{most} encoders at once");
     assert!(waited.len() >= 3, "{waited:?}");
-    let at = |n: usize| order.iter().position(|of| *of == n);
-    assert!(at(5) < at(4), "Bert's film comes before the last of Anna's: {order:?}");
+    // In which order Anna's came to stand in line is not known: each is there when its film's tables have been read.
+    assert_ne!(order.last(), Some(&5), "Bert's film comes before the last of Anna's: {order:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
