@@ -35,7 +35,7 @@ use crate::segments::SegmentStore;
 use crate::settings::{Live, Settings};
 use crate::spawner::Spawner;
 use crate::store::{Rescue, Store};
-use crate::stream::lives::Lives;
+use crate::stream::lives::{self, Lives};
 use crate::stream::queue::Limits as QueueLimits;
 use crate::stream::state::State;
 use crate::stream::{Ground, Options, Streams};
@@ -326,9 +326,7 @@ fn torrents_dir(config: &Resolved) -> PathBuf {
 
 fn budget(config: &Resolved) -> Arc<Budget> {
     let (asked, reserve) = (config.cache_max_bytes, config.reserve_bytes);
-    // For tests, which cannot wait for minutes until nobody watches a film any more.
-    let hook = std::env::var("TEST_FILM_KEPT_MS").ok().and_then(|word| word.parse().ok());
-    let keep = hook.map_or(KEPT_AFTER_USE, Duration::from_millis);
+    let keep = lives::for_tests("TEST_FILM_KEPT_MS").unwrap_or(KEPT_AFTER_USE);
     Budget::open(&Torrents::films_in(&torrents_dir(config)), Terms { asked, only_half: true, reserve, keep })
 }
 

@@ -115,6 +115,13 @@ impl Books {
         SEGMENTS.min(self.limit / 16)
     }
 
+    /// Films that may leave, the one first that nobody has watched for longest.
+    fn idle(&self, now: i64) -> Vec<(&Film, &Account)> {
+        let mut idle: Vec<_> = self.films.iter().filter(|(_, account)| account.may_leave(now, self.keep)).collect();
+        idle.sort_by_key(|(key, account)| (account.used, **key));
+        idle
+    }
+
     /// Whether a film may be fetched that takes `whole` bytes in the end. Changes nothing.
     pub fn admit(&self, film: Film, whole: u64, now: i64) -> Verdict {
         let own = self.films.get(&film).copied();
@@ -128,10 +135,8 @@ impl Books {
         if fits(others, self.segments.max(self.least_for_segments())) {
             return Verdict::Fits;
         }
-        let mut idle: Vec<_> = self.films.iter().filter(|(key, account)| **key != film && account.may_leave(now, self.keep)).collect();
-        idle.sort_by_key(|(key, account)| (account.used, **key));
         let mut leave = Vec::new();
-        let mut idle = idle.into_iter();
+        let mut idle = self.idle(now).into_iter().filter(|(key, _)| **key != film);
         while !fits(others, self.least_for_segments()) {
             let Some((key, account)) = idle.next() else {
                 let held = own.map_or(0, |own| own.held);
@@ -154,10 +159,8 @@ impl Books {
     /// Films that have to leave because the limit is lower than it was; segments are asked first.
     pub fn surplus(&self, now: i64) -> Vec<Film> {
         let mut charged = self.charged();
-        let mut idle: Vec<_> = self.films.iter().filter(|(_, account)| account.may_leave(now, self.keep)).collect();
-        idle.sort_by_key(|(key, account)| (account.used, **key));
         let mut leave = Vec::new();
-        for (key, account) in idle {
+        for (key, account) in self.idle(now) {
             if charged.saturating_add(self.least_for_segments()) <= self.limit {
                 break;
             }

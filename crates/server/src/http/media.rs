@@ -213,14 +213,10 @@ async fn of_rendition(
         let segment = segment.ok_or_else(Problem::not_found)?;
         send(&presentation, segment, kind, &method, &headers, deadline).await
     };
-    let making = if made.resolution.is_some() { Making::Convert } else { Making::ConvertAudio };
-    if made.is_encoded() {
-        viewing.stream.awaits(making);
-    }
+    let making = made.is_encoded().then_some(if made.resolution.is_some() { Making::Convert } else { Making::ConvertAudio });
+    making.into_iter().for_each(|making| viewing.stream.awaits(making));
     let answer = answer.await;
-    if made.is_encoded() {
-        viewing.stream.came(making, answer.is_ok());
-    }
+    making.into_iter().for_each(|making| viewing.stream.came(making, answer.is_ok()));
     if answer.as_ref().err().is_none_or(|problem| problem.code != Code::NotFound) {
         METRICS.segment_waited((Instant::now() + DEADLINE).duration_since(deadline));
     }

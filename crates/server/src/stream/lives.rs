@@ -29,12 +29,17 @@ impl Lives {
     /// `TEST_STREAM_REMEMBERED_MS`), so that tests need not wait.
     pub fn of_this_program() -> Self {
         let usual = Self::default();
-        let told = |name: &str| std::env::var(name).ok().filter(|_| cfg!(debug_assertions)).and_then(|told| told.parse().ok());
         Self {
-            watched: told("TEST_STREAM_WATCHED_MS").map_or(usual.watched, Duration::from_millis),
-            remembered: told("TEST_STREAM_REMEMBERED_MS").map_or(usual.remembered, Duration::from_millis),
+            watched: for_tests("TEST_STREAM_WATCHED_MS").unwrap_or(usual.watched),
+            remembered: for_tests("TEST_STREAM_REMEMBERED_MS").unwrap_or(usual.remembered),
         }
     }
+}
+
+/// A time that tests give to a program with debug assertions, in milliseconds, because they cannot wait for minutes.
+pub fn for_tests(variable: &str) -> Option<Duration> {
+    let told = std::env::var(variable).ok().filter(|_| cfg!(debug_assertions))?;
+    told.parse().ok().map(Duration::from_millis)
 }
 
 /// Time since some beginning. It goes on while the machine sleeps, and nobody can set it.

@@ -323,24 +323,32 @@ impl Stream {
     /// Somebody asks for a segment that ffmpeg makes.
     pub fn awaits(&self, making: Making) {
         let now = Instant::now();
-        let [pictures, sound] = &mut *lock(&self.behind);
-        let behind = if making == Making::Convert { pictures } else { sound };
-        // A player that was late with something and went elsewhere does not wait any more.
-        if behind.asked.is_none_or(|asked| now.duration_since(asked) > FORGOTTEN) {
-            behind.since = None;
-        }
-        behind.since.get_or_insert(now);
-        behind.asked = Some(now);
+        self.change_behind(making, |behind| {
+            // A player that was late with something and went elsewhere does not wait any more.
+            if behind.asked.is_none_or(|asked| now.duration_since(asked) > FORGOTTEN) {
+                behind.since = None;
+            }
+            behind.since.get_or_insert(now);
+            behind.asked = Some(now);
+        });
     }
 
     /// Such a segment came, or was not there in time.
     pub fn came(&self, making: Making, in_time: bool) {
+        self.change_behind(making, |behind| {
+            behind.asked = Some(Instant::now());
+            if in_time {
+                behind.since = None;
+            }
+        });
+    }
+
+    fn change_behind(&self, making: Making, change: impl FnOnce(&mut Behind)) {
         let [pictures, sound] = &mut *lock(&self.behind);
-        let behind = if making == Making::Convert { pictures } else { sound };
-        behind.asked = Some(Instant::now());
-        if in_time {
-            behind.since = None;
-        }
+        change(match making {
+            Making::Convert => pictures,
+            Making::ConvertAudio => sound,
+        });
     }
 
     /// For how long somebody has been waiting for ffmpeg, where that is long enough to be told.
