@@ -113,22 +113,12 @@ class Server(Child):
         return self.call("POST", "/api/pair", {"code": offer["code"], "deviceName": name, "platform": "bench"})["token"]
 
     def call(self, method, path, body=None):
-        headers = {"Authorization": "Bearer " + self.token}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        text = body and json.dumps(body)
         try:
-            self.connection.request(method, path, text, headers)
-            answer = self.connection.getresponse()
+            return call(self.connection, self.token, method, path, body)
         except (ConnectionError, http.client.BadStatusLine):
             # It was idle for too long. Whatever is asked here may be asked twice.
             self.connection = connect(self.host)
-            self.connection.request(method, path, text, headers)
-            answer = self.connection.getresponse()
-        text = answer.read()
-        if answer.status >= 300:
-            raise SystemExit("%s %s: %d %s" % (method, path, answer.status, text.decode(errors="replace")))
-        return json.loads(text)
+            return call(self.connection, self.token, method, path, body)
 
     def start(self, magnet, **options):
         """Posts a magnet. Answers the stream as soon as it has an address to play."""
@@ -157,6 +147,19 @@ def cpu(pid):
     with open("/proc/%d/stat" % pid) as file:
         fields = file.read().rsplit(")", 1)[1].split()
     return sum(int(field) for field in fields[11:15]) / TICK
+
+
+def call(connection, token, method, path, body=None):
+    """Asks the API over a connection, by a token. Answers what it says."""
+    headers = {"Authorization": "Bearer " + token}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    connection.request(method, path, body and json.dumps(body), headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    if answer.status >= 300:
+        raise SystemExit("%s %s: %d %s" % (method, path, answer.status, text.decode(errors="replace")))
+    return json.loads(text) if text else None
 
 
 def connect(host):
