@@ -1,0 +1,88 @@
+//! Renditions that ffmpeg makes: their sizes, rates and grids.
+
+use std::sync::Arc;
+
+use balcony_media::codec;
+use balcony_media::container::Track;
+use balcony_media::cut::{self, Cuts};
+use balcony_media::ffmpeg::Encoder;
+use balcony_media::ladder::{self, Size};
+
+use super::{Make, ROUNDING, Rendition, USUAL_RATE, table};
+use crate::film::Film;
+use crate::produce::Workshop;
+use crate::produce::encode::{Coding, Target};
+use crate::produce::worker::{EncodeWorker, grid};
+
+/// Bits per second of encoded sound.
+const AAC_BITRATE: u32 = 160_000;
+/// Channels of encoded sound.
+const AAC_CHANNELS: u8 = 2;
+/// Samples of a frame of encoded sound.
+const AAC_FRAME: u32 = 1024;
+
+pub(super) fn video(film: &Film, track: &Track, size: Size, identity: &str, workshop: &Arc<Workshop>) -> Rendition {
+    let picture = track.video.clone().unwrap_or_default();
+    let rate = picture.frame_rate.filter(|rate| *rate > 0.0 && *rate <= 240.0);
+    let mut frames: Vec<i64> = table(&film.index, track.stream).iter().map(|sample| sample.pts).collect();
+    frames.sort_unstable();
+    let timescale = if film.has_tables() { track.timescale } else { 90_000 };
+    let cuts = cut::encoded_video_cuts(film.copy.as_ref().ok().map(|copy| &copy.cuts), timescale, film.duration, &frames);
+    let bits = ladder::rung_bitrate(size, rate.unwrap_or(USUAL_RATE));
+    let level = codec::h264::level_for(size.width, size.height, rate.unwrap_or(USUAL_RATE));
+    let frame = (f64::from(cuts.timescale) / rate.unwrap_or(USUAL_RATE)).round().max(1.0) as u32;
+    let encoder = Encoder::X264 { preset: "superfast", crf: 23, maxrate: bits.maxrate, bufsize: bits.bufsize, level };
+    let upright = ladder::fit(&picture, ladder::Quality::Source, None);
+    let scale = size != upright || picture.pixel_aspect.0 != picture.pixel_aspect.1 || picture.width % 2 + picture.height % 2 > 0;
+    let shift = held_back(&frames, encoder.reorder(), frame);
+    let coding = Coding::Pictures { size, scale, interlaced: picture.interlaced, hdr: picture.hdr, encoder, shift, threads: 0 };
+    let target = Target { stream: track.stream, language: track.language.clone(), grid: grid(&cuts, frame), coding };
+    let worker = EncodeWorker::new(film, target, identity, workshop);
+    Rendition {
+        identity: identity.to_owned(),
+        cuts,
+        codecs: codec::h264::codecs_high(level),
+        resolution: Some(size),
+        frame_rate: rate,
+        channels: 0,
+        peak: bits.peak,
+        average: bits.average,
+        copy: None,
+        make: Make::Encode(worker),
+    }
+}
+
+/// How long `reorder` pictures in a row last at most, in ticks. `frames` are the times of all pictures in order, if they are known; else
+/// they stand `frame` apart, as far as times in milliseconds can tell.
+fn held_back(frames: &[i64], reorder: u32, frame: u32) -> u64 {
+    let stretches = frames.iter().zip(frames.iter().skip(reorder as usize));
+    let longest = stretches.map(|(first, last)| first.abs_diff(*last)).max();
+    longest.unwrap_or(u64::from(reorder) * u64::from(frame) + ROUNDING)
+}
+
+pub(super) fn audio(film: &Film, track: &Track, identity: &str, workshop: &Arc<Workshop>) -> Rendition {
+    let video = film.index.video().map(|video| {
+        let timescale = if film.has_tables() { video.timescale } else { 90_000 };
+        cut::encoded_video_cuts(film.copy.as_ref().ok().map(|copy| &copy.cuts), timescale, film.duration, &[])
+    });
+    let video = video.unwrap_or_else(|| Cuts::grid(cut::AAC_RATE, 2.0, film.duration));
+    // A film's length is that of its picture; its sound may go on.
+    let sound_end = table(&film.index, track.stream).last().map(|sample| sample.pts.saturating_add(i64::from(sample.duration)));
+    let sound_end = sound_end.map_or(0, |end| cut::rescale(end, track.timescale, video.timescale));
+    let cuts = cut::encoded_audio_cuts(&video.lengthened(sound_end));
+    let coding = Coding::Sound { channels: AAC_CHANNELS, bitrate: AAC_BITRATE };
+    let target = Target { stream: track.stream, language: track.language.clone(), grid: grid(&cuts, AAC_FRAME), coding };
+    let worker = EncodeWorker::new(film, target, identity, workshop);
+    Rendition {
+        identity: identity.to_owned(),
+        cuts,
+        codecs: "mp4a.40.2".to_owned(),
+        resolution: None,
+        frame_rate: None,
+        channels: u16::from(AAC_CHANNELS),
+        peak: u64::from(AAC_BITRATE) * 5 / 4,
+        average: u64::from(AAC_BITRATE),
+        copy: None,
+        make: Make::Encode(worker),
+    }
+}
