@@ -19,6 +19,7 @@ import time
 
 import faults
 import films
+import ladder
 import lasting
 import pages
 import starts
@@ -270,6 +271,10 @@ class Bench:
             ("sending tls", lambda: trust.sending(self)),
             ("abuse", lambda: trust.abuse(self)),
             ("crowd", lambda: trust.crowd(self)),
+            ("ladder throughput", lambda: ladder.throughput(self)),
+            ("ladder crowd", lambda: ladder.crowd(self)),
+            ("ladder switch", lambda: ladder.switch(self)),
+            ("subtitles", lambda: ladder.subtitles(self)),
             ("lasting viewers", lambda: lasting.viewers(self)),
             ("lasting known", lambda: lasting.known(self)),
             # Takes 20 minutes, or SOAK_MINUTES: only for who asks.
