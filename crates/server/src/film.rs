@@ -197,8 +197,8 @@ pub struct Presentation {
     pub film: Arc<Film>,
     /// How.
     pub plan: Plan,
-    /// The picture, `v0`; `None` for a film with sound only.
-    pub video: Option<Arc<Rendition>>,
+    /// The picture, `v0`, `v1` …: the one to begin with first. None for a film with sound only.
+    pub pictures: Vec<Arc<Rendition>>,
     /// Each sound track, `a1`, `a2` …
     pub audio: Vec<Arc<Rendition>>,
 }
@@ -206,13 +206,14 @@ pub struct Presentation {
 impl Presentation {
     /// Puts a plan into renditions, sharing those that other streams of the film use.
     pub fn new(film: Arc<Film>, plan: Plan, workshop: &Arc<Workshop>) -> Self {
-        let video = film.index.video().zip(plan.video.as_ref()).map(|(track, plan)| {
+        let pictures = film.index.video().zip(plan.video.as_ref()).into_iter().map(|(track, plan)| {
             let identity = match plan {
                 VideoPlan::Copy => "v-copy".to_owned(),
                 VideoPlan::Encode(size) => format!("v-{}x{}", size.width, size.height),
             };
             film.rendition(&identity, || Rendition::video(&film, track, plan, &identity, workshop))
         });
+        let pictures = pictures.collect();
         let audio = plan
             .audio
             .iter()
@@ -223,14 +224,22 @@ impl Presentation {
                 Some(film.rendition(&identity, || Rendition::audio(&film, track, plan, &identity, workshop)))
             })
             .collect();
-        Self { film, plan, video, audio }
+        Self { film, plan, pictures, audio }
+    }
+
+    /// The picture to begin with; `None` for a film with sound only.
+    pub fn video(&self) -> Option<&Arc<Rendition>> {
+        self.pictures.first()
     }
 
     /// The rendition with this name in a URL.
     pub fn named(&self, name: &str) -> Option<&Arc<Rendition>> {
-        match name.split_at_checked(1)? {
-            ("v", "0") => self.video.as_ref(),
-            ("a", number) => self.audio.get(number.parse::<usize>().ok()?.checked_sub(1)?),
+        let (kind, number) = name.split_at_checked(1)?;
+        // Each has one name.
+        let number: usize = number.parse().ok().filter(|parsed: &usize| parsed.to_string() == number)?;
+        match kind {
+            "v" => self.pictures.get(number),
+            "a" => self.audio.get(number.checked_sub(1)?),
             _ => None,
         }
     }
@@ -243,7 +252,7 @@ impl Presentation {
 
     /// All renditions with their names in URLs.
     pub fn all(&self) -> impl Iterator<Item = (String, &Arc<Rendition>)> {
-        let video = self.video.iter().map(|rendition| ("v0".to_owned(), rendition));
-        video.chain(self.audio.iter().enumerate().map(|(at, rendition)| (format!("a{}", at + 1), rendition)))
+        let pictures = self.pictures.iter().enumerate().map(|(at, rendition)| (format!("v{at}"), rendition));
+        pictures.chain(self.audio.iter().enumerate().map(|(at, rendition)| (format!("a{}", at + 1), rendition)))
     }
 }

@@ -18,6 +18,7 @@ pub mod lan;
 mod lock;
 pub mod logging;
 pub mod loopback;
+pub mod manifest;
 pub mod metrics;
 pub mod mock;
 pub mod notify;

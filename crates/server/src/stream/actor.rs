@@ -457,7 +457,7 @@ impl Actor {
             Answer::Presentation(epoch, presentation) => {
                 self.stream.seen.send_modify(|seen| describe(&mut seen.view, &presentation));
                 let (mode, film) = (presentation.plan.mode, &presentation.film);
-                let encoder = presentation.video.as_ref().is_some_and(|video| video.needs_encoder());
+                let encoder = presentation.video().is_some_and(|video| video.needs_encoder());
                 self.times = Some((TimeMap::of(&film.index, film.duration, film.source.len()), None));
                 self.stream.presentation.send_replace(Some(presentation));
                 Event::Found(epoch, Found::Presentation { mode, encoder })
@@ -523,7 +523,7 @@ impl Actor {
     fn await_encoder(&mut self, epoch: u32) {
         let (ground, stream, presentation) = (self.streams.ground.clone(), self.stream.clone(), self.stream.presentation_now());
         self.work(epoch, async move {
-            let Some(video) = presentation.and_then(|presentation| presentation.video.clone()) else {
+            let Some(video) = presentation.and_then(|presentation| presentation.video().cloned()) else {
                 return Ok(Answer::Encoder(epoch, None));
             };
             let told = stream.clone();
@@ -544,7 +544,7 @@ impl Actor {
                 return Err(Failure::new(FailureCode::TorrentFailed, "The film went away; start it again."));
             };
             let audio = presentation.audio.get(presentation.default_audio());
-            let renditions: Vec<_> = presentation.video.iter().chain(audio).cloned().collect();
+            let renditions: Vec<_> = presentation.video().into_iter().chain(audio).cloned().collect();
             let mut segments = Vec::new();
             for rendition in &renditions {
                 // The picture comes first, and the encoder is for it.
@@ -626,7 +626,7 @@ impl Actor {
         let since = if ready { self.came.1 } else { self.since };
         let paused = *self.paused.borrow();
         let full = stats.as_ref().is_some_and(|stats| stats.state == TorrentState::Full);
-        let encoder = self.stream.presentation_now().and_then(|presentation| presentation.video.as_ref()?.waits_for_encoder());
+        let encoder = self.stream.presentation_now().and_then(|presentation| presentation.video()?.waits_for_encoder());
         let moving = Moving {
             seconds: since.elapsed().as_secs(),
             peers,
