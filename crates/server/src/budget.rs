@@ -383,6 +383,11 @@ impl Budget {
         surplus
     }
 
+    /// Whether anything of a film is here, or comes.
+    pub fn holds(&self, film: &Film) -> bool {
+        lock(&self.state).books.films.contains_key(film)
+    }
+
     /// Something of a film was asked for.
     pub fn touch(&self, film: &Film) {
         let now = self.now();

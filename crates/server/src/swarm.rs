@@ -49,6 +49,22 @@ impl Swarm {
         }
     }
 
+    /// Closes a torrent that nobody has any more ([`Torrents::rest`]); `false` where somebody has it.
+    pub async fn rest(&self, info_hash: &InfoHash) -> bool {
+        match self {
+            Self::Peers(torrents) => torrents.rest(info_hash).await,
+            Self::Mock(_) => true,
+        }
+    }
+
+    /// Whether anything of a film is on the disk ([`Torrents::holds`]).
+    pub fn holds(&self, info_hash: &InfoHash, file: usize) -> bool {
+        match self {
+            Self::Peers(torrents) => torrents.holds(info_hash, file),
+            Self::Mock(_) => true,
+        }
+    }
+
     /// Makes everything fit that is on the disk ([`Torrents::level`]).
     pub async fn level(&self) {
         if let Self::Peers(torrents) = self {
@@ -179,6 +195,14 @@ impl Torrent {
     pub fn release(&self, index: usize) {
         if let Self::Peers(torrent) = self {
             torrent.release(index);
+        }
+    }
+
+    /// Whether a file is being fetched, or would be if it were not whole.
+    pub fn is_fetched(&self, index: usize) -> bool {
+        match self {
+            Self::Peers(torrent) => torrent.is_fetched(index),
+            Self::Mock(_) => true,
         }
     }
 

@@ -53,6 +53,22 @@ impl Workshop {
         }
     }
 
+    /// The same if nobody plays it any more; `false` where somebody does.
+    pub fn rest(&self, info_hash: InfoHash, file: usize) -> bool {
+        let film = {
+            let mut films = self.films();
+            // Whoever plays it has got it from here, under this lock.
+            if films.get(&(info_hash, file)).is_some_and(|film| Arc::strong_count(film) > 1) {
+                return false;
+            }
+            films.remove(&(info_hash, file))
+        };
+        for rendition in film.iter().flat_map(|film| film.renditions()) {
+            rendition.stop();
+        }
+        true
+    }
+
     /// A panic elsewhere leaves the table whole.
     fn films(&self) -> MutexGuard<'_, HashMap<(InfoHash, usize), Arc<Film>>> {
         self.films.lock().unwrap_or_else(PoisonError::into_inner)

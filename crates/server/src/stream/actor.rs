@@ -159,6 +159,8 @@ pub struct Actor {
     new: bool,
     /// The encoder for its first segment, while it is not used yet.
     encoder: Option<Lease>,
+    /// It sleeps, and its film or its torrent could not be closed yet: somebody still reads them.
+    lingers: bool,
 }
 
 /// The turn of a stream of an earlier run.
@@ -266,6 +268,7 @@ impl Actor {
             newer: CancellationToken::new(),
             answers: mpsc::unbounded_channel(),
             encoder: None,
+            lingers: false,
         }
     }
 
@@ -302,7 +305,10 @@ impl Actor {
                 event = inbox.recv() => event,
                 answer = self.answers.1.recv() => answer.filter(|answer| answer.epoch() == life.epoch).and_then(|answer| self.take(answer)),
                 () = self.starter.cancelled() => self.outlive_starter().await,
-                () = tokio::time::sleep(pause) => self.look(&life.state),
+                () = tokio::time::sleep(pause) => {
+                    self.close_film().await;
+                    self.look(&life)
+                }
             };
             if let Some(event) = event {
                 life = self.happen(life, event).await;
@@ -337,8 +343,11 @@ impl Actor {
         let moving = |pause| self.part.as_ref().map_or(pause, |part| part.pause(pause));
         match life.state {
             State::Metadata | State::Opening | State::Probing | State::Lined { .. } | State::Warming(_) => moving(LOOK),
-            State::Ready { complete: true } if !life.asleep && self.stream.watching().0.is_empty() => moving(LOOK_RESTING),
+            State::Ready { complete: true } if !life.asleep && self.stream.watching().0.is_empty() => {
+                moving(LOOK_RESTING.min(self.stream.lives.rests))
+            }
             State::Ready { .. } if !life.asleep => moving(LOOK_READY),
+            State::Ready { .. } if self.lingers => LOOK_RESTING,
             // It is told for how long it has been waiting, and a slot gets free when nobody watches another stream any more.
             State::Queued { .. } if !self.stream.slot.load(Ordering::Acquire) => LOOK_READY,
             State::Queued { .. } | State::Ready { .. } | State::Failed(_) => self.end.left(uptime()).clamp(LOOK_READY, LOOK_OVER),
@@ -418,6 +427,7 @@ impl Actor {
                 self.encoder = None;
                 self.streams.leave_queue(&self.stream.id);
             }
+            Effect::Sleep => self.sleep().await,
             Effect::Release => self.release(),
             Effect::Delete => self.delete().await,
             Effect::Save => self.save().await,
@@ -502,8 +512,34 @@ impl Actor {
         });
     }
 
-    /// Opens the film of a stream that was ready in an earlier run.
+    /// Lets go of everything that is open for it, until somebody wants it again. What it shows stays.
+    async fn sleep(&mut self) {
+        tracing::debug!("nobody watches it: its film is closed");
+        self.first.clear();
+        *super::lock(&self.stream.playhead) = None;
+        (self.torrent, self.times, self.encoder) = (None, None, None);
+        self.came = (0, Instant::now());
+        self.found_peers.store(0, Ordering::Relaxed);
+        self.stream.seen.send_modify(|seen| (seen.view.download_speed, seen.view.upload_speed) = (Some(0), Some(0)));
+        self.lingers = true;
+        self.close_film().await;
+    }
+
+    /// Closes the film and the torrent of a stream that sleeps, as soon as nobody has them any more: other streams that play them, answers
+    /// that are still being read.
+    async fn close_film(&mut self) {
+        if !self.lingers {
+            return;
+        }
+        let (ground, info_hash) = (&self.streams.ground, &self.stream.magnet.info_hash);
+        let file = self.stream.seen.borrow().view.file_index;
+        let closed = file.is_none_or(|file| ground.workshop.rest(*info_hash, file));
+        self.lingers = !(closed && ground.torrents.rest(info_hash).await);
+    }
+
+    /// Opens the film of a stream that sleeps.
     fn reopen(&mut self, epoch: u32) {
+        self.lingers = false;
         self.stream.asleep.store(false, Ordering::Release);
         let (ground, stream, answers) = (self.streams.ground.clone(), self.stream.clone(), self.answers.0.clone());
         let (peers, file) = (self.found_peers.clone(), self.stream.seen.borrow().view.file_index);
@@ -565,7 +601,8 @@ impl Actor {
     }
 
     /// Looks at what moves by itself: time, bytes, the torrent's health.
-    fn look(&mut self, state: &State) -> Option<Event> {
+    fn look(&mut self, life: &Life) -> Option<Event> {
+        let state = &life.state;
         if state.is_over() {
             let long_gone = matches!(state, State::Failed(_)) && self.end.left(uptime()).is_zero();
             return long_gone.then_some(Event::Expire);
@@ -575,6 +612,9 @@ impl Actor {
         }
         if matches!(state, State::Queued { .. }) {
             self.streams.settle();
+        }
+        if !life.asleep && self.may_sleep(state) && self.stream.fall_asleep(self.stream.lives.rests) {
+            return Some(Event::Rest);
         }
         if self.stream.is_idle_for(IDLE_PLAYHEAD) && matches!(state, State::Ready { .. }) {
             *super::lock(&self.stream.playhead) = None;
@@ -600,6 +640,17 @@ impl Actor {
             return Some(Event::Broke(Failure::new(FailureCode::NoPeers, detail)));
         }
         None
+    }
+
+    /// Whether nothing of its film is to come, and has not been for a while. The mock has nothing that could be closed.
+    fn may_sleep(&self, state: &State) -> bool {
+        let at_rest = *state == (State::Ready { complete: true }) && self.part.is_none() && self.stream.presentation_now().is_some();
+        let Some((torrent, file)) = self.torrent.as_ref().zip(self.stream.seen.borrow().view.file_index).filter(|_| at_rest) else {
+            return false;
+        };
+        let stats = torrent.stats(file);
+        let comes = stats.downloaded < stats.total && torrent.is_fetched(file);
+        !comes && self.came.0 == stats.downloaded && self.came.1.elapsed() >= self.stream.lives.rests
     }
 
     /// How the film's torrent is doing, once it is known.
@@ -640,12 +691,14 @@ impl Actor {
             first: self.first_bytes(),
         };
         // A film that has left to make room is not here as a whole any more.
-        let left = stats.as_ref().is_some_and(|stats| stats.downloaded < stats.total) && *state == (State::Ready { complete: true });
+        let left = *state == (State::Ready { complete: true })
+            && (stats.as_ref().is_some_and(|stats| stats.downloaded < stats.total) || moving.asleep && self.has_left_asleep());
         let shown = if left { &State::Ready { complete: false } } else { state };
         let words = match &self.part {
             Some(part) => part.words(state, moving),
             None => view::words(shown, &moving),
         };
+        let left_asleep = left && stats.is_none();
         let watching = if state.is_over() { Vec::new() } else { self.stream.watching().0 };
         let changed = self.stream.seen.send_if_modified(|seen| {
             let mut next = seen.clone();
@@ -681,6 +734,9 @@ impl Actor {
                 let percent = stats.downloaded as f64 * 100.0 / stats.total.max(1) as f64;
                 view.download_progress = Some((percent * 10.0).floor() / 10.0);
             }
+            if left_asleep {
+                (view.downloaded_bytes, view.download_progress, view.fetched) = (Some(0), Some(0.0), Some(Vec::new()));
+            }
             if let State::Failed(failure) = state {
                 view.error = Some(ErrorView::from(failure));
             }
@@ -691,6 +747,12 @@ impl Actor {
         if changed {
             self.stream.moved();
         }
+    }
+
+    /// Whether the film was given up for another one's sake while it slept.
+    fn has_left_asleep(&self) -> bool {
+        let file = self.stream.seen.borrow().view.file_index;
+        file.is_some_and(|file| !self.streams.ground.torrents.holds(&self.stream.magnet.info_hash, file))
     }
 
     /// The spans of the film that are here, where they are others than at the last look.
@@ -740,6 +802,11 @@ impl Actor {
             }
         } else if let (Some(torrent), Some(file), false) = (torrent, file, film_needed) {
             torrent.release(file);
+        }
+        if torrent_needed {
+            // Those who need it may all be asleep.
+            self.lingers = true;
+            self.close_film().await;
         }
     }
 

@@ -8,6 +8,9 @@ use jiff::Timestamp;
 const WATCHED: Duration = Duration::from_secs(600);
 /// A stream that is over can still be asked about for this long.
 const REMEMBERED: Duration = Duration::from_secs(600);
+/// A film that is whole and of which nothing was asked for within this time goes to sleep. Players ask at least every minute or two, and
+/// most pauses are shorter than this; who comes back later waits some tenths of a second for the film to be opened, as after a restart.
+const RESTS: Duration = Duration::from_secs(300);
 
 /// How long things count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,22 +19,25 @@ pub struct Lives {
     pub watched: Duration,
     /// A stream that is over can still be asked about for this long.
     pub remembered: Duration,
+    /// A film that is whole and of which nothing was asked for within this time goes to sleep.
+    pub rests: Duration,
 }
 
 impl Default for Lives {
     fn default() -> Self {
-        Self { watched: WATCHED, remembered: REMEMBERED }
+        Self { watched: WATCHED, remembered: REMEMBERED, rests: RESTS }
     }
 }
 
 impl Lives {
     /// As usual; a program with debug assertions takes shorter ones from its environment (`TEST_STREAM_WATCHED_MS`,
-    /// `TEST_STREAM_REMEMBERED_MS`), so that tests need not wait.
+    /// `TEST_STREAM_REMEMBERED_MS`, `TEST_STREAM_RESTS_MS`), so that tests need not wait.
     pub fn of_this_program() -> Self {
         let usual = Self::default();
         Self {
             watched: for_tests("TEST_STREAM_WATCHED_MS").unwrap_or(usual.watched),
             remembered: for_tests("TEST_STREAM_REMEMBERED_MS").unwrap_or(usual.remembered),
+            rests: for_tests("TEST_STREAM_RESTS_MS").unwrap_or(usual.rests),
         }
     }
 }

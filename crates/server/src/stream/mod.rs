@@ -147,7 +147,7 @@ pub struct Stream {
     playhead: Mutex<Option<Playhead>>,
     /// It was given a slot of its device.
     slot: AtomicBool,
-    /// It was ready in an earlier run, and its film is not opened again yet.
+    /// It is ready, and its film is not open. Set with `watched` held, so that nobody who wants it is overheard.
     asleep: AtomicBool,
     /// How long things count.
     lives: Lives,
@@ -360,8 +360,6 @@ impl Stream {
 
     /// This device asked for something of it.
     pub fn touch(&self, viewer: &DeviceId) {
-        self.wake();
-        self.source.borrow().iter().for_each(Source::touch);
         let now = Instant::now();
         let came = {
             let mut watched = lock(&self.watched);
@@ -376,6 +374,9 @@ impl Stream {
                 }
             }
         };
+        // Only now: it may have been about to fall asleep.
+        self.wake();
+        self.source.borrow().iter().for_each(Source::touch);
         if came {
             self.moved();
             self.tell(Event::Wanted);
@@ -390,6 +391,18 @@ impl Stream {
     /// Whether somebody is watching.
     pub fn is_watched(&self) -> bool {
         lock(&self.watched).last.is_some_and(|at| at.elapsed() < self.lives.watched)
+    }
+
+    /// Falls asleep if nobody asked for anything for so long: from now on whoever does wakes it and waits for its film.
+    fn fall_asleep(&self, after: Duration) -> bool {
+        let watched = lock(&self.watched);
+        let idle = watched.last.is_none_or(|at| at.elapsed() >= after);
+        if idle {
+            self.asleep.store(true, Ordering::Release);
+            self.source.send_replace(None);
+            self.presentation.send_replace(None);
+        }
+        idle
     }
 
     /// Whether nobody asked for anything for a while.

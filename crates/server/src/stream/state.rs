@@ -123,7 +123,8 @@ pub struct Life {
     pub state: State,
     /// Counts the pieces of work that were started.
     pub epoch: u32,
-    /// It was ready in an earlier run, and its film is opened when somebody wants it.
+    /// It is ready and its film is not open: nobody has wanted it since the program began, or for a while. It is opened when somebody
+    /// does.
     pub asleep: bool,
 }
 
@@ -177,6 +178,8 @@ pub enum Event {
     Complete,
     /// What it stands on broke (torrent, disk), whatever it was doing.
     Broke(Failure),
+    /// Nobody has wanted it for a while, and nothing more comes.
+    Rest,
     /// Its viewer is at another place now.
     Moved,
     /// Somebody asked to stop it.
@@ -196,12 +199,14 @@ pub enum Effect {
     AwaitEncoder(u32),
     /// Let the first segments be made.
     MakeFirstSegments(u32),
-    /// Open the film of an earlier run again.
+    /// Open a film that is asleep again.
     Reopen(u32),
     /// End all work that runs for it.
     EndWork,
     /// Tell the queue that it waits for nothing more, and may have no slot any more.
     LeaveQueue,
+    /// Let go of the film and of its torrent until somebody wants it again.
+    Sleep,
     /// Let go of the film and of what was made of it.
     Release,
     /// Delete the torrent and its bytes, if nobody else needs them.
@@ -245,8 +250,11 @@ pub fn step(life: Life, event: Event) -> (Life, Vec<Effect>) {
             let epoch = epoch.wrapping_add(1);
             (Life { state, epoch, asleep: false }, vec![Effect::Reopen(epoch)])
         }
+        (state @ State::Ready { .. }, Event::Rest) if !asleep => {
+            (Life { state, epoch: epoch.wrapping_add(1), asleep: true }, vec![Effect::EndWork, Effect::Sleep])
+        }
         // Late or early news that changes nothing in this state.
-        (state, Event::Place(_) | Event::Turn | Event::Wanted | Event::Complete | Event::Found(_, _)) => (stay(state), vec![]),
+        (state, Event::Place(_) | Event::Turn | Event::Wanted | Event::Rest | Event::Complete | Event::Found(_, _)) => (stay(state), vec![]),
     }
 }
 
@@ -327,6 +335,7 @@ mod tests {
             Event::Wanted,
             Event::Complete,
             Event::Broke(broken()),
+            Event::Rest,
             Event::Moved,
             Event::Stop,
             Event::Expire,
@@ -380,7 +389,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_history_goes_back_or_releases_twice(
-            picks in proptest::collection::vec((0usize..15, any::<bool>()), 0..60),
+            picks in proptest::collection::vec((0usize..16, any::<bool>()), 0..60),
             restored in any::<bool>(),
         ) {
             let mut life = if restored { Life::of(State::Ready { complete: false }) } else { Life::born(1) };

@@ -34,6 +34,8 @@ use crate::source::{Refocus, Source, SourceError};
 
 /// librqbit wakes nobody when a torrent fails or is deleted: so often its state is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The same while nothing is to come and nobody waits: so late may be heard what is wrong with it.
+const LOOK_AT_REST: Duration = Duration::from_secs(10);
 /// So often the record of verified pieces is written while pieces come.
 const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// Two refocuses that drop the connections lie so far apart at least.
@@ -355,6 +357,16 @@ impl Torrent {
         }
     }
 
+    /// Whether nobody else has it.
+    pub(super) fn is_only_one(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// Whether a file is being fetched, or would be if it were not whole.
+    pub fn is_fetched(&self, index: usize) -> bool {
+        self.0.running().selected.contains(&index)
+    }
+
     /// Whether it has stopped with an error, so that it must be taken up anew.
     pub(super) fn has_failed(&self) -> bool {
         self.0.disk.fault().is_some()
@@ -666,9 +678,9 @@ impl Steering {
         if !self.let_go().await {
             return;
         }
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
         loop {
+            let look = looked + if self.is_at_rest() { LOOK_AT_REST } else { LOOK_EVERY };
             let until = self.steer().await;
             let inner = self.inner.clone();
             let selection = async {
@@ -700,10 +712,11 @@ impl Steering {
                         }
                     }
                 },
-                _ = look.tick() => {
+                () = wait_until(Some(look)) => {
                     if !self.look().await {
                         return;
                     }
+                    looked = Instant::now();
                 }
             }
         }
@@ -971,6 +984,15 @@ impl Steering {
             let peers = live.per_peer_stats_snapshot(Default::default()).peers;
             self.book.add(peers.keys().filter_map(|address| address.parse().ok()));
         }
+    }
+
+    /// Whether all of it that is wanted is here and written down, and nobody waits for anything.
+    fn is_at_rest(&self) -> bool {
+        self.whole.is_superset(&self.applied)
+            && self.recorded.0 == self.disk.change()
+            && !self.disk.is_full()
+            && !self.disk.is_unlearned()
+            && self.wants.are_none()
     }
 
     /// The regular look: has it failed, is anybody connected, is there something to record? False ends the task.

@@ -243,6 +243,8 @@ type Outcome = Option<Result<Torrent, TorrentError>>;
 enum Entry {
     Adding(Search),
     There { torrent: Torrent, finding: CancellationToken },
+    /// It is being closed until this ends; then it can be taken up anew.
+    Closing(watch::Receiver<()>),
 }
 
 /// A search for metadata, as those see it who wait for it.
@@ -328,6 +330,10 @@ impl Torrents {
             let joined = match self.find_or_begin(magnet.info_hash, &origin).await {
                 Found::There(torrent) => return Ok(torrent),
                 Found::Adding(search) => search,
+                Found::Closing(ended) => {
+                    is_closed(ended).await;
+                    continue;
+                }
             };
             let was_given_up = |found: &Result<Torrent, TorrentError>| matches!(found, Err(TorrentError::Gone));
             match joined.wait(&mut progress).await {
@@ -387,8 +393,48 @@ impl Torrents {
         futures_util::future::join_all(restored).await
     }
 
+    /// Closes a torrent that nobody has any more: neither memory nor a peer is kept for it. Its files and its record stay, and the next
+    /// [`add`](Self::add) takes it up as after a restart. `false` where somebody has it, or looks for it.
+    pub async fn rest(&self, info_hash: &InfoHash) -> bool {
+        let (torrent, finding, done) = {
+            let mut table = self.0.table();
+            match table.get(info_hash) {
+                // Whoever has one has got it from this table, under this lock.
+                Some(Entry::There { torrent, .. }) if torrent.is_only_one() => {}
+                Some(_) => return false,
+                None => return true,
+            }
+            let (done, ended) = watch::channel(());
+            let Some(Entry::There { torrent, finding }) = table.insert(*info_hash, Entry::Closing(ended)) else { return false };
+            (torrent, finding, done)
+        };
+        let (engine, info_hash) = (self.0.clone(), *info_hash);
+        // A task of its own: it must not be half closed because the one who asked is gone.
+        let closed = tokio::spawn(async move {
+            finding.cancel();
+            engine.rendezvous.forget(&info_hash.0);
+            torrent.close(SourceError::Gone).await;
+            let synced = torrent.clone();
+            let _ = tokio::task::spawn_blocking(move || synced.sync()).await;
+            engine.shared.open().remove(&info_hash);
+            drop(torrent);
+            engine.table().remove(&info_hash);
+            // Whoever waits for the end looks into the table then.
+            drop(done);
+        });
+        closed.await.is_ok()
+    }
+
+    /// Whether anything of a film is on the disk.
+    pub fn holds(&self, info_hash: &InfoHash, file: usize) -> bool {
+        self.0.shared.budget.holds(&(*info_hash, file))
+    }
+
     /// Removes a torrent with everything that was kept of it. Whoever reads it gets [`SourceError::Gone`].
     pub async fn forget(&self, info_hash: &InfoHash) {
+        while let Some(ended) = self.0.closing(info_hash) {
+            is_closed(ended).await;
+        }
         let entry = self.0.table().remove(info_hash);
         self.0.rendezvous.forget(&info_hash.0);
         self.0.shared.open().remove(info_hash);
@@ -398,7 +444,7 @@ impl Torrents {
                 torrent.close(SourceError::Gone).await;
             }
             Some(Entry::Adding(search)) => search.finding.cancel(),
-            None => {}
+            Some(Entry::Closing(_)) | None => {}
         }
         let folders = Folders(&self.0.config.data_dir);
         let folder = folders.torrent(info_hash);
@@ -491,6 +537,10 @@ impl Torrents {
             let (torrent, finding) = match entry {
                 Entry::There { torrent, finding } => (Some(torrent), finding),
                 Entry::Adding(search) => (None, search.finding),
+                Entry::Closing(ended) => {
+                    is_closed(ended).await;
+                    continue;
+                }
             };
             finding.cancel();
             if let Some(torrent) = torrent {
@@ -529,6 +579,7 @@ impl Torrents {
                 search.book.add(origin.peers.iter().copied());
                 return Found::Adding(search.clone());
             }
+            Some(Entry::Closing(ended)) => return Found::Closing(ended.clone()),
             _ => {}
         }
         let book = PeerBook::new(self.0.admission.clone());
@@ -547,6 +598,12 @@ impl Torrents {
 enum Found {
     There(Torrent),
     Adding(Search),
+    Closing(watch::Receiver<()>),
+}
+
+/// Waits until a torrent is closed.
+async fn is_closed(mut ended: watch::Receiver<()>) {
+    while ended.changed().await.is_ok() {}
 }
 
 impl Search {
@@ -569,6 +626,11 @@ impl Search {
 impl Engine {
     fn table(&self) -> std::sync::MutexGuard<'_, HashMap<InfoHash, Entry>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The end of a torrent that is being closed.
+    fn closing(&self, info_hash: &InfoHash) -> Option<watch::Receiver<()>> {
+        if let Some(Entry::Closing(ended)) = self.table().get(info_hash) { Some(ended.clone()) } else { None }
     }
 }
 

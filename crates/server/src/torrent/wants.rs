@@ -72,6 +72,11 @@ impl Wants {
         self.changed.notified().await;
     }
 
+    /// Whether nobody reads.
+    pub(super) fn are_none(&self) -> bool {
+        self.with(|table| table.entries.is_empty())
+    }
+
     pub(super) fn focus(&self, place: Place, now: Instant) {
         self.with(|table| table.focus = Some(Focus { place, set: now, until: now + FOCUS_LASTS }));
         self.changed.notify_one();
