@@ -102,7 +102,7 @@ pub(super) struct Inner {
     running: Mutex<Running>,
     calls: mpsc::Sender<Call>,
     inbox: Mutex<Option<mpsc::Receiver<Call>>>,
-    selection_changed: Notify,
+    selection_changed: Arc<Notify>,
     end: CancellationToken,
     _end_with_me: DropGuard,
 }
@@ -209,7 +209,7 @@ impl Torrent {
             running: Mutex::default(),
             calls,
             inbox: Mutex::new(Some(inbox)),
-            selection_changed: Notify::new(),
+            selection_changed: Arc::default(),
             _end_with_me: end.clone().drop_guard(),
             end,
         });
@@ -596,6 +596,7 @@ struct Steering {
     book: Arc<PeerBook>,
     handle: Arc<ManagedTorrent>,
     inbox: mpsc::Receiver<Call>,
+    selection_changed: Arc<Notify>,
     paused: watch::Receiver<bool>,
     streams: Vec<OpenStream>,
     applied: BTreeSet<usize>,
@@ -654,6 +655,7 @@ impl Steering {
             book: inner.book.clone(),
             handle,
             inbox,
+            selection_changed: inner.selection_changed.clone(),
             paused: inner.shared.paused.subscribe(),
             streams: Vec::new(),
             applied: inner.running().selected.clone(),
@@ -682,13 +684,6 @@ impl Steering {
         loop {
             let look = looked + if self.is_at_rest() { LOOK_AT_REST } else { LOOK_EVERY };
             let until = self.steer().await;
-            let inner = self.inner.clone();
-            let selection = async {
-                match inner.upgrade() {
-                    Some(inner) => inner.selection_changed.notified().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = self.wants.changed() => {}
                 () = wait_until(until) => {}
@@ -697,7 +692,7 @@ impl Steering {
                         return;
                     }
                 }
-                () = selection => self.apply_selection().await,
+                () = self.selection_changed.notified() => self.apply_selection().await,
                 Ok(()) = self.paused.changed() => self.apply_pause().await,
                 Some(call) = self.inbox.recv() => match call {
                     Call::Refocus(place, viewers, answer) => {
