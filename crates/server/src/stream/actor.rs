@@ -350,7 +350,8 @@ impl Actor {
             State::Ready { .. } if self.lingers => LOOK_RESTING,
             // It is told for how long it has been waiting, and a slot gets free when nobody watches another stream any more.
             State::Queued { .. } if !self.stream.slot.load(Ordering::Acquire) => LOOK_READY,
-            State::Queued { .. } | State::Ready { .. } | State::Failed(_) => self.end.left(uptime()).clamp(LOOK_READY, LOOK_OVER),
+            State::Ready { .. } => self.end.left(uptime()).min(self.stream.lives.rests).clamp(LOOK_READY, LOOK_OVER),
+            State::Queued { .. } | State::Failed(_) => self.end.left(uptime()).clamp(LOOK_READY, LOOK_OVER),
             State::Stopped | State::Expired => self.stream.lives.remembered.min(LOOK_OVER),
         }
     }

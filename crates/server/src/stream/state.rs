@@ -254,7 +254,9 @@ pub fn step(life: Life, event: Event) -> (Life, Vec<Effect>) {
             (Life { state, epoch: epoch.wrapping_add(1), asleep: true }, vec![Effect::EndWork, Effect::Sleep])
         }
         // Late or early news that changes nothing in this state.
-        (state, Event::Place(_) | Event::Turn | Event::Wanted | Event::Rest | Event::Complete | Event::Found(_, _)) => (stay(state), vec![]),
+        (state, Event::Place(_) | Event::Turn | Event::Wanted | Event::Rest | Event::Complete | Event::Found(_, _)) => {
+            (stay(state), vec![])
+        }
     }
 }
 

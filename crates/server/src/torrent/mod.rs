@@ -242,7 +242,10 @@ type Outcome = Option<Result<Torrent, TorrentError>>;
 
 enum Entry {
     Adding(Search),
-    There { torrent: Torrent, finding: CancellationToken },
+    There {
+        torrent: Torrent,
+        finding: CancellationToken,
+    },
     /// It is being closed until this ends; then it can be taken up anew.
     Closing(watch::Receiver<()>),
 }
