@@ -56,7 +56,7 @@ fn run(program: &str, arguments: &str, out: &Path) {
 }
 
 /// Makes a film once: tests that run at the same time wait for the first one that wants it.
-fn make(name: &str, recipe: &str, how: impl FnOnce(&Path)) -> PathBuf {
+pub(crate) fn make(name: &str, recipe: &str, how: impl FnOnce(&Path)) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     (name, recipe).hash(&mut hasher);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("films").join(format!("{:016x}", hasher.finish()));
