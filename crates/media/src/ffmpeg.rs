@@ -23,7 +23,8 @@ pub const AUDIO_RATE: i64 = 48_000;
 pub const X264_REORDER: u32 = 2;
 
 /// Demuxers that may open a film. Playlists, SDP, image sequences and everything else that names further addresses is not among them.
-pub const DEMUXERS: &str = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf";
+pub const DEMUXERS: &str = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf,\
+     mp3,flac,wav,w64,aiff,aac,ac3,eac3,dts,ape,wv,tta";
 
 /// Most bytes that ffmpeg may take at once. A picture of 8K with 16 bits per sample takes 200 MB; a file that asks for more lies.
 pub const MAX_ALLOC: &str = "536870912";
@@ -338,7 +339,7 @@ mod tests {
         check(
             &video().args(),
             "-hide_banner -loglevel error -nostdin -max_alloc 536870912 -protocol_whitelist http,tcp
-             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
+             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf,mp3,flac,wav,w64,aiff,aac,ac3,eac3,dts,ape,wv,tta
              -probesize 2000000 -analyzeduration 1000000 -fpsprobesize 0 -threads 2 -ss 5.806000 -i http://127.0.0.1:9/x
              -map 0:0 -copyts -avoid_negative_ts disabled -fps_mode passthrough -enc_time_base 1:24000
              -vf trim=start=5.806000,scale=w=1280:h=720,setsar=1,format=yuv420p
@@ -367,7 +368,7 @@ mod tests {
         check(
             &job.args(),
             "-hide_banner -loglevel error -nostdin -max_alloc 536870912 -protocol_whitelist http,tcp
-             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
+             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf,mp3,flac,wav,w64,aiff,aac,ac3,eac3,dts,ape,wv,tta
              -i http://127.0.0.1:9/x
              -map 0:3 -copyts -avoid_negative_ts disabled -fps_mode passthrough -enc_time_base 1:90000
              -vf bwdif=mode=send_frame:deint=interlaced,zscale=w=1280:h=720:t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,setsar=1,format=yuv420p
@@ -396,7 +397,7 @@ mod tests {
         check(
             &job.args(),
             "-hide_banner -loglevel error -nostdin -max_alloc 536870912 -protocol_whitelist http,tcp
-             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
+             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf,mp3,flac,wav,w64,aiff,aac,ac3,eac3,dts,ape,wv,tta
              -probesize 2000000 -analyzeduration 1000000 -fpsprobesize 0 -ss 5.909333 -i http://127.0.0.1:9/x
              -map 0:1 -copyts -avoid_negative_ts disabled
              -af aresample=48000,aformat=sample_fmts=fltp:channel_layouts=stereo,aresample=48000:async=1:min_hard_comp=0.05:first_pts=283648
@@ -414,7 +415,7 @@ mod tests {
         check(
             &ProbeJob { url: "http://127.0.0.1:9/x".into() }.args(),
             "-hide_banner -loglevel error -max_alloc 536870912 -protocol_whitelist http,tcp
-             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf
+             -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf,mp3,flac,wav,w64,aiff,aac,ac3,eac3,dts,ape,wv,tta
              -print_format json=compact=1 -show_format -show_streams -i http://127.0.0.1:9/x",
         );
     }

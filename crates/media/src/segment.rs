@@ -75,6 +75,13 @@ impl SegmentParts {
         Self { timing, segment, chunk: 0, pending: Vec::new(), decode: Vec::new(), order }
     }
 
+    /// The same for samples that are found while reading: where pictures stand farther apart than the shift allows for, they are decoded
+    /// ahead of time. (The shift of a table is that of its widest hole.)
+    pub fn inline(timing: Timing, segment: u32, depth: u8) -> Self {
+        let order = if timing.video { Order::Sorted(write::Reorder::within(depth, timing.shift)) } else { Order::Own };
+        Self { order, ..Self::new(timing, segment, depth) }
+    }
+
     /// Takes the next sample in decode order; returns the chunks that it completes.
     pub fn push(&mut self, pts: i64, key: bool, prefix: Bytes, offset: u64, len: u32) -> Vec<Part> {
         self.pending.push(Pending { pts, key, prefix, offset, len });

@@ -9,7 +9,7 @@
 //! positive, and an edit list takes the shift back ([`InitTrack::media_time`]), so that presentation is the film's own time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -531,12 +531,25 @@ pub struct Reorder {
     depth: usize,
     waiting: BinaryHeap<Reverse<i64>>,
     last: Option<i64>,
+    /// The rendition's shift, where decode times are kept within it.
+    shift: Option<u64>,
+    /// The last `depth` times that were final, as they were before they were kept within the shift.
+    before: VecDeque<i64>,
 }
 
 impl Reorder {
     /// For a film that reorders at most `depth` pictures.
     pub fn new(depth: u8) -> Self {
-        Self { depth: usize::from(depth), waiting: BinaryHeap::new(), last: None }
+        Self { depth: usize::from(depth), waiting: BinaryHeap::new(), last: None, shift: None, before: VecDeque::new() }
+    }
+
+    /// The same, and no picture is decoded more than `shift` ticks after it is shown, so that no composition offset is negative.
+    ///
+    /// Where pictures stand evenly, `depth` of them last no longer than the shift, and the result is that of [`Reorder::new`]. Behind a
+    /// hole (a variable frame rate, a broken stretch of the file) it is not: the time before the hole would be the decode time of a
+    /// picture that is shown before it. Readers that meet one negative offset shift the whole track.
+    pub fn within(depth: u8, shift: u64) -> Self {
+        Self { shift: Some(shift), ..Self::new(depth) }
     }
 
     /// Takes the presentation time of the next picture in decode order; gives the decode time of the earliest picture that has none yet,
@@ -550,12 +563,26 @@ impl Reorder {
     pub fn finish(&mut self) -> Vec<i64> {
         let rest = std::iter::from_fn(|| self.pop()).collect();
         self.last = None;
+        self.before.clear();
         rest
     }
 
     fn pop(&mut self) -> Option<i64> {
         let Reverse(time) = self.waiting.pop()?;
+        let time = self.kept(time);
         Some(ascending(&mut self.last, time))
+    }
+
+    /// A picture at this place or behind it is shown no earlier than the one `depth` places before: that many pictures may go ahead.
+    fn kept(&mut self, time: i64) -> i64 {
+        let Some(shift) = self.shift else { return time };
+        if self.before.is_empty() {
+            // Nothing of a segment is shown before its first picture.
+            self.before.extend((1..=self.depth).rev().map(|ahead| time.saturating_sub_unsigned(ahead as u64)));
+        }
+        let Some(earliest) = self.before.pop_front() else { return time };
+        self.before.push_back(time);
+        time.min(earliest.saturating_add_unsigned(shift))
     }
 }
 
@@ -734,6 +761,23 @@ mod tests {
         assert_eq!(times, [0, 120, 121, 122, 160, 200]);
         assert_eq!(reorder.push(7), None);
         assert_eq!(reorder.finish(), [7]); // nothing is left of the segment before
+    }
+
+    #[test]
+    fn behind_a_hole_no_picture_is_decoded_after_it_is_shown() {
+        // Two pictures of 40 ticks may be held back; between 80 and 1000 there is nothing.
+        let film = [0, 120 + 880, 40, 80, 1120, 1040, 1080, 1160];
+        let mut reorder = Reorder::within(2, 80);
+        let mut times: Vec<i64> = film.into_iter().filter_map(|pts| reorder.push(pts)).collect();
+        times.extend(reorder.finish());
+        assert_eq!(times, [0, 40, 80, 120, 160, 1080, 1120, 1160]);
+        assert!(film.iter().zip(&times).all(|(pts, dts)| pts + 80 >= *dts));
+        // Without holes nothing changes.
+        let even = [0, 120, 40, 80, 240, 160, 200];
+        let mut reorder = Reorder::within(2, 80);
+        let mut times: Vec<i64> = even.into_iter().filter_map(|pts| reorder.push(pts)).collect();
+        times.extend(reorder.finish());
+        assert_eq!(times, decode_times(&even));
     }
 
     #[test]

@@ -328,6 +328,13 @@ fn content_type(name: &str) -> &'static str {
         "wmv" => "video/x-ms-wmv",
         "flv" => "video/x-flv",
         "mpg" | "mpeg" => "video/mpeg",
+        "mp3" => "audio/mpeg",
+        "m4a" | "m4b" => "audio/mp4",
+        "flac" => "audio/flac",
+        "ogg" | "oga" | "opus" => "audio/ogg",
+        "wav" => "audio/wav",
+        "aac" => "audio/aac",
+        "mka" => "audio/x-matroska",
         _ => "application/octet-stream",
     }
 }

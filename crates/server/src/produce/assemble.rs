@@ -191,7 +191,9 @@ impl Assembler {
     /// For pictures. A key frame up to `slack` ticks before a cut belongs to it. `reorder` is the number of pictures that the encoder may
     /// hold back, `shift` what composition offsets are shifted by, in ticks.
     pub fn pictures(grid: Grid, from: u32, until: u32, slack: i64, reorder: u32, shift: u64) -> Self {
-        let reorder = Reorder::new(u8::try_from(reorder).unwrap_or(16));
+        let depth = u8::try_from(reorder).unwrap_or(16);
+        // Pictures of a variable rate, and those around a broken stretch, stand farther apart than the shift was made for.
+        let reorder = if shift > 0 { Reorder::within(depth, shift) } else { Reorder::new(depth) };
         let pictures = Pictures { slack, shift, open: false, reorder, waiting: VecDeque::new(), times: VecDeque::new() };
         Self { until, packager: Packager::new(grid, from), kind: Kind::Pictures(pictures) }
     }

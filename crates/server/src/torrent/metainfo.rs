@@ -24,6 +24,11 @@ const FILM_ENDINGS: &[&str] = &[
     "asf", "flv", "f4v", "ogv", "ogm", "3gp", "3g2", "rm", "rmvb", "mxf", "dv",
 ];
 
+/// Name endings of files that are music: chosen where there is no film.
+const SOUND_ENDINGS: &[&str] = &[
+    "mp3", "m4a", "m4b", "flac", "ogg", "oga", "opus", "wav", "wma", "mka", "aac", "ac3", "eac3", "dts", "ape", "wv", "tta", "aif", "aiff",
+];
+
 /// One file of a torrent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEntry {
@@ -33,7 +38,7 @@ pub struct FileEntry {
     pub path: String,
     /// Bytes.
     pub length: u64,
-    /// Whether its name says that it is a film.
+    /// Whether its name says that it is a film or music.
     pub playable: bool,
 }
 
@@ -44,15 +49,18 @@ impl FileEntry {
     }
 }
 
-/// Which file to play: the wanted one if it is a film, else the largest film.
+/// Which file to play: the wanted one if it can be played, else the largest film, else the first piece of music by name.
 ///
 /// A sample (so called in its path, and less than a tenth of the largest film) is never chosen, not even when it is the wanted one:
-/// clients send 0 by habit. `None` when there is no film.
+/// clients send 0 by habit. `None` when there is nothing that can be played.
 pub fn choose_film(files: &[FileEntry], wanted: Option<usize>) -> Option<usize> {
-    let films = || files.iter().filter(|file| file.playable && file.length > 0);
-    let largest = films().max_by_key(|file| (file.length, std::cmp::Reverse(file.index)))?;
-    let is_sample = |file: &FileEntry| file.path.to_ascii_lowercase().contains("sample") && file.length < largest.length / 10;
-    let chosen = films().find(|file| Some(file.index) == wanted && !is_sample(file)).unwrap_or(largest);
+    let playable = || files.iter().filter(|file| file.playable && file.length > 0);
+    let films = || playable().filter(|file| is_film(&file.path));
+    let largest = films().max_by_key(|file| (file.length, std::cmp::Reverse(file.index)));
+    let least = largest.map_or(0, |film| film.length / 10);
+    let is_sample = |file: &FileEntry| file.path.to_ascii_lowercase().contains("sample") && file.length < least;
+    let named = playable().find(|file| Some(file.index) == wanted && !is_sample(file));
+    let chosen = named.or(largest).or_else(|| playable().min_by(|a, b| a.path.cmp(&b.path)))?;
     Some(chosen.index)
 }
 
@@ -102,7 +110,7 @@ impl Metainfo {
                 return Err("The torrent contains links instead of files.".into());
             }
             let path = shown_path(details.filename.to_vec())?;
-            let playable = !attributes.padding && is_film(&path);
+            let playable = !attributes.padding && (is_film(&path) || is_sound(&path));
             files.push(FileEntry { index, path, length: details.len, playable });
             padding.push(attributes.padding);
         }
@@ -193,8 +201,16 @@ fn without_controls(text: &str) -> String {
 }
 
 fn is_film(path: &str) -> bool {
+    ends_with(path, FILM_ENDINGS)
+}
+
+fn is_sound(path: &str) -> bool {
+    ends_with(path, SOUND_ENDINGS)
+}
+
+fn ends_with(path: &str, endings: &[&str]) -> bool {
     let ending = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
-    ending.is_some_and(|ending| FILM_ENDINGS.contains(&ending.as_str()))
+    ending.is_some_and(|ending| endings.contains(&ending.as_str()))
 }
 
 #[cfg(test)]
@@ -204,7 +220,12 @@ mod tests {
     fn files(list: &[(&str, u64)]) -> Vec<FileEntry> {
         list.iter()
             .enumerate()
-            .map(|(index, (path, length))| FileEntry { index, path: (*path).into(), length: *length, playable: is_film(path) })
+            .map(|(index, (path, length))| FileEntry {
+                index,
+                path: (*path).into(),
+                length: *length,
+                playable: is_film(path) || is_sound(path),
+            })
             .collect()
     }
 
@@ -226,6 +247,10 @@ mod tests {
             ("of equals the first", &[("a.mkv", 5), ("b.mkv", 5)], None, Some(0)),
             ("upper case", &[("a.txt", 5), ("B.MKV", 5)], None, Some(1)),
             ("an empty film", &[("a.mkv", 0), ("b.txt", 5)], Some(0), None),
+            ("an album, from its first piece on", &[("b/02.flac", 9), ("b/01.flac", 5), ("b/cover.jpg", 7)], None, Some(1)),
+            ("a wanted piece of music", &[("01.mp3", 9), ("02.mp3", 5)], Some(1), Some(1)),
+            ("a film and its music", &[("music.flac", 900), ("film.avi", 700)], None, Some(1)),
+            ("the wanted music of a film", &[("music.flac", 900), ("film.avi", 700)], Some(0), Some(0)),
             ("a dot in the folder only", &[("season.mkv/notes", 5)], None, None),
         ];
         for (what, list, wanted, expected) in cases {

@@ -33,9 +33,12 @@ pub(crate) struct Traits {
     pub(crate) flashes: Option<&'static [f64]>,
     /// Why nothing is tried here.
     pub(crate) skip: Option<&'static str>,
+    /// Why it does not play as it should, where that is known. A film that plays after all must lose this reason.
+    pub(crate) known: Option<&'static str>,
 }
 
-pub(crate) const PLAIN: Traits = Traits { broken: None, colours: false, fields: false, shown: None, zero: None, flashes: None, skip: None };
+pub(crate) const PLAIN: Traits =
+    Traits { broken: None, colours: false, fields: false, shown: None, zero: None, flashes: None, skip: None, known: None };
 
 /// A moving picture that is white for a moment.
 fn picture(size: &str, rate: &str, seconds: f64) -> String {
@@ -125,6 +128,10 @@ const COLOURS: Traits = Traits { colours: true, ..PLAIN };
 const CUT_OFF: Traits = Traits { broken: Some((11.5, 99.0)), ..PLAIN };
 const BROKEN: Traits = Traits { broken: Some((9.0, 16.0)), ..PLAIN };
 
+const fn known(name: &'static str, make: fn(&str) -> PathBuf, why: &'static str) -> Film {
+    Film { name, core: false, make, traits: Traits { known: Some(why), ..PLAIN } }
+}
+
 const fn skipped(name: &'static str, why: &'static str) -> Film {
     Film { name, core: false, make: |_| PathBuf::new(), traits: Traits { skip: Some(why), ..PLAIN } }
 }
@@ -151,9 +158,11 @@ pub(crate) fn containers() -> Vec<Film> {
         film("av1-opus.mp4", false, |name| coded(name, "-c:v libsvtav1 -preset 12 -crf 40 -g 60 -c:a libopus -b:a 64k")),
         film("xvid-mp3.avi", true, |name| coded(name, "-c:v libxvid -q:v 6 -g 100 -c:a libmp3lame")),
         film("h264-ac3.avi", false, |name| coded(name, &format!("{H264} -c:a ac3"))),
-        film("no-idx1.avi", false, |name| {
-            changed(name, &coded("xvid-mp3.avi", "-c:v libxvid -q:v 6 -g 100 -c:a libmp3lame"), "without idx1", without_idx1)
-        }),
+        known(
+            "no-idx1.avi",
+            |name| changed(name, &coded("xvid-mp3.avi", "-c:v libxvid -q:v 6 -g 100 -c:a libmp3lame"), "without idx1", without_idx1),
+            "its length is estimated from its rate, and a third of a second is missing at the end",
+        ),
         film("mpeg2-mp2.ts", true, |name| coded(name, "-c:v mpeg2video -q:v 6 -g 15 -bf 2 -c:a mp2 -output_ts_offset 4242")),
         film("h264-aac.ts", true, |name| usual(name, "")),
         film("h264-ac3.m2ts", false, |name| coded(name, &format!("{H264} -c:a ac3 -mpegts_m2ts_mode 1"))),
@@ -247,7 +256,11 @@ pub(crate) fn pictures() -> Vec<Film> {
             changed(name, &whole, "from a tenth on", cut)
         }),
         film("negative.mp4", false, |name| usual(name, "-output_ts_offset -0.7 -avoid_negative_ts disabled")),
-        film("negative.mkv", false, |name| usual(name, "-output_ts_offset -0.7 -avoid_negative_ts disabled")),
+        known(
+            "negative.mkv",
+            |name| usual(name, "-output_ts_offset -0.7 -avoid_negative_ts disabled"),
+            "its first group of pictures begins before zero, and is left out of the copy",
+        ),
         film("late.mkv", false, |name| usual(name, "-output_ts_offset 1000")),
         film("late.mp4", true, |name| usual(name, "-output_ts_offset 3.3")),
         film("late-sound.mp4", false, |name| {
@@ -308,7 +321,11 @@ pub(crate) fn damaged() -> Vec<Film> {
             "two-in-one.ts",
             false,
             |name| changed(name, &usual("h264-aac.ts", ""), "twice", |film| film.repeat(2)),
-            Traits { flashes: Some(&[1.0, 6.0, 11.0, 16.0, 21.0, 25.0, 30.0, 35.0, 40.0, 45.0]), ..PLAIN },
+            Traits {
+                known: Some("time begins anew within the file: the second half cannot be told from the first"),
+                flashes: Some(&[1.0, 6.0, 11.0, 16.0, 21.0, 25.0, 30.0, 35.0, 40.0, 45.0]),
+                ..PLAIN
+            },
         ),
     ]
 }
@@ -327,13 +344,20 @@ pub(crate) fn sounds() -> Vec<Film> {
         film("music.wav", false, |name| by_ffmpeg(name, &format!("{} -c:a pcm_s16le", beep("stereo", LENGTH)))),
         film("music.wma", false, |name| by_ffmpeg(name, &format!("{} -c:a wmav2", beep("stereo", LENGTH)))),
         film("music.mka", false, |name| by_ffmpeg(name, &format!("{} -c:a libopus", beep("stereo", LENGTH)))),
-        film("music.aac", false, |name| by_ffmpeg(name, &format!("{} {AAC}", beep("stereo", LENGTH)))),
+        known(
+            "music.aac",
+            |name| by_ffmpeg(name, &format!("{} {AAC}", beep("stereo", LENGTH))),
+            "bare ADTS tells no length: it is estimated from the rate of its first frames",
+        ),
         film("cover.mp3", true, |name| covered(name, "-c:a libmp3lame -c:v mjpeg -id3v2_version 3")),
         film("cover.m4a", false, |name| covered(name, &format!("{AAC} -c:v mjpeg"))),
         film("cover.flac", false, |name| covered(name, "-c:a flac -c:v mjpeg")),
         film("cover.mp4", false, |name| {
             let cover = "-f lavfi -i color=c=blue:s=160x90:d=0.04";
-            by_ffmpeg(name, &format!("{} {cover} -map 2 -map 0 -map 1 {H264} -c:v:0 mjpeg -disposition:v:0 attached_pic {AAC}", both()))
+            by_ffmpeg(
+                name,
+                &format!("{} {cover} -map 2 -map 0 -map 1 {H264} -c:v:0 mjpeg -bf:v:0 0 -disposition:v:0 attached_pic {AAC}", both()),
+            )
         }),
         film("cover.mkv", false, |name| {
             let cover = by_ffmpeg("cover.jpg", "-f lavfi -i color=c=blue:s=160x90:d=0.04 -frames:v 1");

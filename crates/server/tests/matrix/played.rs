@@ -28,6 +28,8 @@ pub(crate) struct Row {
     /// The farthest that a flash and a beep stand from their places, in seconds.
     off: (f64, f64),
     pub(crate) problems: Vec<String>,
+    /// Why that is so, where it is known.
+    pub(crate) known: Option<&'static str>,
 }
 
 impl Row {
@@ -41,7 +43,11 @@ impl Row {
 
     /// For the table; times in seconds.
     pub(crate) fn line(&self, took: Duration) -> String {
-        let what = if self.problems.is_empty() { "ok".to_owned() } else { format!("FAILED: {}", self.problems.join("; ")) };
+        let what = match (self.problems.is_empty(), self.known) {
+            (true, _) => "ok".to_owned(),
+            (false, Some(why)) => format!("known: {why}"),
+            (false, None) => format!("FAILED: {}", self.problems.join("; ")),
+        };
         format!(
             "{:<22} {:<26} {:>6.2} {:>7.2} {:>6.2}  {:>4} of {:<4}  {:>8.1} {:>8.1}  {what} ({:.0} s)",
             self.name,
