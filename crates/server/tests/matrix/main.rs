@@ -67,10 +67,9 @@ async fn play(part: &str, films: Vec<Film>) {
         }
         failed += usize::from(!row.problems.is_empty() && row.known.is_none());
         lines.push(row.line(begun.elapsed()));
-        eprintln!("{}", lines[lines.len() - 1]);
     }
     let table = lines.join("\n");
-    println!("{table}");
+    eprintln!("{table}");
     if let Some(folder) = std::env::var_os("MATRIX_TABLE") {
         let path = std::path::Path::new(&folder).join(format!("{part}.txt"));
         std::fs::File::create(path).and_then(|mut file| file.write_all(table.as_bytes())).expect("the table is kept");

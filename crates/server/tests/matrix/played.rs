@@ -216,15 +216,13 @@ async fn fetch(server: &TestServer, root: &str, uri: &str) -> Fetched {
     let mut timed = [0.0; 2];
     for (at, from) in [count / 2, count.saturating_sub(2)].into_iter().enumerate() {
         let begun = Instant::now();
-        for n in from..count.min(from + 2) {
-            segments[n] = server.fetch(&format!("{folder}/{}", list.segments[n].uri)).await;
+        for (n, (segment, told)) in segments.iter_mut().zip(&list.segments).enumerate().skip(from).take(2) {
+            *segment = server.fetch(&format!("{folder}/{}", told.uri)).await;
             timed[at] = if n == from { begun.elapsed().as_secs_f64() } else { timed[at] };
         }
     }
-    for n in 0..count {
-        if segments[n].is_empty() {
-            segments[n] = server.fetch(&format!("{folder}/{}", list.segments[n].uri)).await;
-        }
+    for (segment, told) in segments.iter_mut().zip(&list.segments).filter(|(segment, _)| segment.is_empty()) {
+        *segment = server.fetch(&format!("{folder}/{}", told.uri)).await;
     }
     let map = &list.segments[0].map.as_ref().expect("an init segment").uri;
     let init = server.fetch(&format!("{folder}/{map}")).await;
