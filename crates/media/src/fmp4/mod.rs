@@ -1,6 +1,8 @@
-//! CMAF (ISO 23000-19) over ISO 14496-12: the only writer of init segments and chunks, and the reader of ffmpeg's pipe.
+//! CMAF (ISO 23000-19) over ISO 14496-12: the only writer of init segments and chunks, the reader of ffmpeg's pipe, and the writer of a
+//! film to keep.
 
 pub mod read;
+pub mod whole;
 pub mod write;
 
 use bytes::Bytes;

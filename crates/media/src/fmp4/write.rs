@@ -307,19 +307,19 @@ fn descriptor(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>)) {
     out.extend(inner);
 }
 
-fn data_reference(out: &mut Vec<u8>) {
+pub(super) fn data_reference(out: &mut Vec<u8>) {
     out.extend([0; 6]);
     put16(out, 1);
 }
 
 /// Three letters in 15 bits (`mdhd`); `und` for anything else.
-fn packed_language(language: &str) -> u16 {
+pub(super) fn packed_language(language: &str) -> u16 {
     let letters = <[u8; 3]>::try_from(language.as_bytes()).ok().filter(|letters| letters.iter().all(u8::is_ascii_lowercase));
     letters.unwrap_or(*b"und").iter().fold(0, |packed, letter| packed << 5 | u16::from(letter - 0x60))
 }
 
 /// A BCP 47 tag that does not fit in `mdhd`.
-fn extended_language(language: &str) -> Option<&str> {
+pub(super) fn extended_language(language: &str) -> Option<&str> {
     let is_tag = (2..=35).contains(&language.len()) && language.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     (is_tag && packed_language(language) == packed_language("und") && language != "und").then_some(language)
 }
@@ -668,7 +668,7 @@ pub fn chunk_bounds(durations: impl IntoIterator<Item = u32>, timescale: u32, ta
 }
 
 /// A box: its size is filled in once its body is written.
-fn boxed(out: &mut Vec<u8>, kind: &[u8; 4], body: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn boxed(out: &mut Vec<u8>, kind: &[u8; 4], body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     put32(out, 0);
     out.extend(kind);
@@ -680,26 +680,26 @@ fn boxed(out: &mut Vec<u8>, kind: &[u8; 4], body: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// A box with version and flags.
-fn full(out: &mut Vec<u8>, kind: &[u8; 4], version: u8, flags: u32, body: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn full(out: &mut Vec<u8>, kind: &[u8; 4], version: u8, flags: u32, body: impl FnOnce(&mut Vec<u8>)) {
     boxed(out, kind, |out| {
         put32(out, u32::from(version) << 24 | flags);
         body(out);
     });
 }
 
-fn put16(out: &mut Vec<u8>, value: u16) {
+pub(super) fn put16(out: &mut Vec<u8>, value: u16) {
     out.extend(value.to_be_bytes());
 }
 
-fn put32(out: &mut Vec<u8>, value: u32) {
+pub(super) fn put32(out: &mut Vec<u8>, value: u32) {
     out.extend(value.to_be_bytes());
 }
 
-fn put64(out: &mut Vec<u8>, value: u64) {
+pub(super) fn put64(out: &mut Vec<u8>, value: u64) {
     out.extend(value.to_be_bytes());
 }
 
-fn put_all(out: &mut Vec<u8>, values: &[u32]) {
+pub(super) fn put_all(out: &mut Vec<u8>, values: &[u32]) {
     for value in values {
         put32(out, *value);
     }
