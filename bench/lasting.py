@@ -261,7 +261,7 @@ class Device:
     def evening(self):
         quality = self.chance.choice(["auto", "auto", "auto", "480p", "360p"])
         said = self.call("POST", "/api/stream/start", {"magnetLink": self.chance.choice(self.magnets), "quality": quality})
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while said["status"] not in ("ready", "error") and time.monotonic() < deadline:
             time.sleep(0.1)
             said = self.call("GET", "/api/stream/status/" + said["streamId"])

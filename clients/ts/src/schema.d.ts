@@ -432,6 +432,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/stream/{streamId}/download": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins to make one MP4 file of the film. How it goes, and where it is fetched, stands in the stream's `download`. */
+        post: operations["postStreamStreamIdDownload"];
+        /** Gives the file up, or ends the making of it. */
+        delete: operations["deleteStreamStreamIdDownload"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/stream/{streamId}/events": {
         parameters: {
             query?: never;
@@ -680,6 +698,24 @@ export interface components {
             /** @description Version of the program. */
             version: string;
         };
+        /** @description What of a film is to be kept; everything where nothing is said. */
+        DownloadRequest: {
+            /** @description Sound tracks by their ids. */
+            audio?: string[] | null;
+            /** @description Text subtitles by their ids. */
+            subtitles?: string[] | null;
+        };
+        /** @description A film as one file to keep. */
+        DownloadView: {
+            error?: components["schemas"]["ErrorView"] | null;
+            /**
+             * Format: double
+             * @description Per cent of it that is made.
+             */
+            progress: number;
+            /** @description Where it is fetched, once it is whole. Needs no header. */
+            url?: string | null;
+        };
         /**
          * @description When a change is felt.
          * @enum {string}
@@ -857,6 +893,11 @@ export interface components {
              * @description Bytes that are free on their disk.
              */
             freeBytes?: number | null;
+            /**
+             * Format: int64
+             * @description Bytes of films to keep.
+             */
+            keptBytes: number;
             /** @description Whether everything is paused. */
             paused: boolean;
             /** @description Streams that are on their way to be ready, and do not wait for their turn. */
@@ -1172,6 +1213,7 @@ export interface components {
             device?: components["schemas"]["Named"] | null;
             /** @description The original bytes. */
             directUrl?: string | null;
+            download?: components["schemas"]["DownloadView"] | null;
             /**
              * Format: double
              * @description Per cent of the chosen file.
@@ -2389,6 +2431,81 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Stopped"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    postStreamStreamIdDownload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                streamId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["DownloadRequest"] | null;
+            };
+        };
+        responses: {
+            /** @description It is being made, or is there */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StreamView"];
+                };
+            };
+            /** @description It is begun */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StreamView"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    deleteStreamStreamIdDownload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                streamId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StreamView"];
                 };
             };
             400: components["responses"]["BadRequest"];

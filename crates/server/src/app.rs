@@ -17,6 +17,7 @@ use crate::budget::{Budget, KEPT_AFTER_USE, Terms};
 use crate::config::{Command, Resolved};
 use crate::data_dir::{DataDir, Run, make_private};
 use crate::doctor::Examinations;
+use crate::download::Downloads;
 use crate::history::History;
 use crate::http::base::Base;
 use crate::http::bind::{self, Doors, Ports};
@@ -197,6 +198,8 @@ pub async fn run(
         devices: devices.clone(),
         live: settings.live(),
         lives: Lives::of_this_program(),
+        downloads: Downloads::open(&config.cache_dir.join("kept"), budget.clone(), behind.clone())
+            .context("the folder of films to keep cannot be used")?,
         limits: QueueLimits { per_device: config.max_streams_per_device, waiting: config.queue_length, per_person: PER_PERSON },
     };
     let streams = Streams::new(Arc::new(ground));

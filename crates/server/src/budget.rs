@@ -63,6 +63,8 @@ pub struct Books {
     pub segments: u64,
     /// All films of which something is here or promised.
     pub films: BTreeMap<Film, Account>,
+    /// Files to keep that were asked for, by the names of their streams. They stay as long as those.
+    pub kept: BTreeMap<String, Account>,
     /// How long a film stays that nobody asks for, in milliseconds.
     pub keep: i64,
 }
@@ -98,7 +100,27 @@ pub struct Shortage {
 
 impl Books {
     fn charged(&self) -> u64 {
-        self.films.values().fold(0, |sum, film| sum.saturating_add(film.charge()))
+        self.films.values().chain(self.kept.values()).fold(0, |sum, one| sum.saturating_add(one.charge()))
+    }
+
+    /// What files to keep take on the disk.
+    pub fn kept(&self) -> u64 {
+        self.kept.values().fold(0, |sum, file| sum.saturating_add(file.held))
+    }
+
+    /// Whether a file to keep of `whole` bytes may be made. `true`: when idle films have left ([`Books::surplus`]). Changes nothing.
+    ///
+    /// # Errors
+    /// When there is no room even then.
+    pub fn admit_kept(&self, whole: u64, now: i64) -> Result<bool, Shortage> {
+        let room = self.limit.saturating_sub(self.least_for_segments());
+        let charged = self.charged();
+        let idle = self.idle(now).iter().fold(0u64, |sum, (_, account)| sum.saturating_add(account.charge()));
+        let others = charged.saturating_sub(idle);
+        if others.saturating_add(whole) > room {
+            return Err(Shortage { needed: whole, free: room.saturating_sub(others), limit: self.limit, others });
+        }
+        Ok(charged.saturating_add(whole) > room)
     }
 
     /// What films take on the disk.
@@ -152,7 +174,7 @@ impl Books {
 
     /// What segments may take: what films leave of it, and always enough to go on playing, as long as that is really free.
     pub fn room_for_segments(&self) -> u64 {
-        let least = self.least_for_segments().min(self.limit.saturating_sub(self.held()));
+        let least = self.least_for_segments().min(self.limit.saturating_sub(self.held()).saturating_sub(self.kept()));
         self.limit.saturating_sub(self.charged()).max(least)
     }
 
@@ -188,6 +210,8 @@ pub struct Usage {
     pub promised: u64,
     /// What encoded segments take.
     pub segments: u64,
+    /// What files to keep take.
+    pub kept: u64,
 }
 
 /// What the disk may be filled with.
@@ -240,7 +264,7 @@ impl Budget {
     /// The room for films that lie below a folder (each in the folder of its torrent, under its number), and for segments. Films of
     /// an earlier run are found there.
     pub fn open(films: &Path, terms: Terms) -> Arc<Self> {
-        let books = Books { limit: terms.asked, segments: 0, films: found(films), keep: milliseconds(terms.keep) };
+        let books = Books { limit: terms.asked, segments: 0, films: found(films), kept: BTreeMap::new(), keep: milliseconds(terms.keep) };
         let budget = Self {
             films: films.to_owned(),
             began: Instant::now(),
@@ -265,7 +289,13 @@ impl Budget {
     /// How much is taken, and by what: as of the last look, with what was written since.
     pub fn usage(&self) -> Usage {
         let state = lock(&self.state);
-        Usage { limit: state.books.limit, films: state.films, promised: state.books.to_come(), segments: state.books.segments }
+        Usage {
+            limit: state.books.limit,
+            films: state.films,
+            promised: state.books.to_come(),
+            segments: state.books.segments,
+            kept: state.books.kept(),
+        }
     }
 
     /// What may be taken from now on, as somebody asks for it; felt at the next look.
@@ -291,7 +321,7 @@ impl Budget {
     /// Answers what may be written now, as well.
     fn look(&self, state: &mut State) -> u64 {
         state.films = crate::app::size_of_tree(&self.films);
-        let used = state.films.saturating_add(state.books.segments);
+        let used = state.films.saturating_add(state.books.segments).saturating_add(state.books.kept());
         // Where the free space cannot be told, what was asked for has to do.
         let free = existing(&self.films).and_then(|folder| fs4::available_space(folder).ok()).unwrap_or(u64::MAX);
         let spare = free.saturating_sub(state.terms.reserve);
@@ -386,6 +416,41 @@ impl Budget {
     /// Whether anything of a film is here, or comes.
     pub fn holds(&self, film: &Film) -> bool {
         lock(&self.state).books.films.contains_key(film)
+    }
+
+    /// Reserves room for a file to keep that takes about `whole` bytes in the end. `true`: films have to leave for it ([`Budget::level`]).
+    /// Looks at the disk.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn admit_kept(&self, name: &str, whole: u64) -> Result<bool, Shortage> {
+        let now = self.now();
+        let mut state = lock(&self.state);
+        self.look(&mut state);
+        state.books.kept.remove(name);
+        let leave = state.books.admit_kept(whole, now)?;
+        state.books.kept.insert(name.to_owned(), Account { held: 0, promised: whole, used: now });
+        Ok(leave)
+    }
+
+    /// A file to keep takes so many bytes more.
+    pub fn kept_grew(&self, name: &str, bytes: u64) {
+        if let Some(account) = lock(&self.state).books.kept.get_mut(name) {
+            account.held = account.held.saturating_add(bytes);
+        }
+    }
+
+    /// A file to keep is whole, and takes so many bytes.
+    pub fn kept_whole(&self, name: &str, bytes: u64) {
+        let now = self.now();
+        lock(&self.state).books.kept.insert(name.to_owned(), Account { held: bytes, promised: 0, used: now });
+        self.tell();
+    }
+
+    /// A file to keep is gone.
+    pub fn kept_left(&self, name: &str) {
+        lock(&self.state).books.kept.remove(name);
+        self.tell();
     }
 
     /// Something of a film was asked for.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod data_dir;
 pub mod discovery;
 pub mod doctor;
+pub mod download;
 pub mod film;
 pub mod history;
 pub mod http;

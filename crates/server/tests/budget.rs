@@ -143,7 +143,7 @@ proptest! {
 
     #[test]
     fn never_above_the_budget_whatever_the_order(all in happenings(), limit in 100_u64..4000) {
-        let books = Books { limit, segments: 0, films: std::collections::BTreeMap::new(), keep: 20_000 };
+        let books = Books { limit, segments: 0, films: std::collections::BTreeMap::new(), kept: std::collections::BTreeMap::new(), keep: 20_000 };
         let mut model = Model { books, now: 0 };
         for happening in &all {
             model.happen(happening)?;
@@ -160,7 +160,7 @@ proptest! {
 fn segments_go_first_then_films_that_nobody_watches_and_nothing_else() {
     let account = |held, promised, used| Account { held, promised, used };
     let films = [(key(1), account(300, 0, 10)), (key(2), account(300, 0, 5)), (key(3), account(100, 200, 0)), (key(4), account(50, 0, 99))];
-    let books = Books { limit: 1600, segments: 500, films: films.into_iter().collect(), keep: 50 };
+    let books = Books { limit: 1600, segments: 500, films: films.into_iter().collect(), kept: std::collections::BTreeMap::new(), keep: 50 };
     assert_eq!(books.admit(key(9), 200, 100), Verdict::Fits);
     assert_eq!(books.admit(key(9), 300, 100), Verdict::After { leave: vec![], segments: 450 });
     assert_eq!(books.admit(key(9), 800, 100), Verdict::After { leave: vec![key(2)], segments: 250 });
@@ -173,7 +173,7 @@ fn segments_go_first_then_films_that_nobody_watches_and_nothing_else() {
 fn a_film_that_is_here_is_never_refused() {
     let films = [(key(1), Account { held: 300, promised: 0, used: 0 }), (key(2), Account { held: 500, promised: 600, used: 0 })];
     // Others have filled the disk: less may be taken now than is taken.
-    let books = Books { limit: 100, segments: 0, films: films.into_iter().collect(), keep: 50 };
+    let books = Books { limit: 100, segments: 0, films: films.into_iter().collect(), kept: std::collections::BTreeMap::new(), keep: 50 };
     assert_eq!(books.admit(key(1), 300, 10), Verdict::Fits);
     assert!(matches!(books.admit(key(1), 301, 10), Verdict::Never(_)));
 }

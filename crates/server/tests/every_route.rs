@@ -48,6 +48,8 @@ const ROUTES: &[(&str, &str, For)] = &[
     ("DELETE", "/api/stream/{streamId}", For::Owners),
     ("GET", "/api/stream/{streamId}/events", For::Owners),
     ("PUT", "/api/stream/{streamId}/position", For::Owners),
+    ("POST", "/api/stream/{streamId}/download", For::Owners),
+    ("DELETE", "/api/stream/{streamId}/download", For::Owners),
     ("GET", "/api/devices", For::Devices),
     ("GET", "/api/devices/me", For::Devices),
     ("PATCH", "/api/devices/{deviceId}", For::Owners),

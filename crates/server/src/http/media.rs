@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::auth::Gone;
 use super::base::Base;
+use super::download;
 use super::events;
 use super::line::Line;
 use super::listener::Peer;
@@ -52,6 +53,7 @@ pub fn routes(streams: &Arc<Streams>, limits: &Arc<Limits>) -> Router<App> {
         .route("/m/{ticket}/events", get(stream_events))
         .route("/m/{ticket}/play.m3u", get(play))
         .route("/m/{ticket}/file/{name}", get(file))
+        .route("/m/{ticket}/download/{name}", get(download::file))
         .route("/m/{ticket}/{rendition}/{name}", get(of_rendition))
         .route_layer(middleware::from_fn_with_state((streams.clone(), limits.clone()), open))
 }
@@ -233,12 +235,12 @@ async fn within(reader: &mut SegmentReader, left: Option<u64>) -> Result<Option<
     Ok(bytes)
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// Where to begin and how much to send; writes `Content-Range` where it belongs.
-fn span(ranges: Ranges, len: u64, headers: &mut HeaderMap) -> Result<(u64, u64), Problem> {
+pub(super) fn span(ranges: Ranges, len: u64, headers: &mut HeaderMap) -> Result<(u64, u64), Problem> {
     let content_range = ranges.content_range(len).and_then(|text| HeaderValue::from_str(&text).ok());
     let Some((from, count)) = ranges.span(len) else {
         let problem = Problem::new(Code::RangeNotSatisfiable, format!("The file has {len} bytes."));

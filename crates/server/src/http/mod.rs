@@ -19,6 +19,7 @@ pub mod cut;
 pub mod devices;
 pub mod doctor;
 pub mod document;
+pub mod download;
 pub mod events;
 pub mod health;
 pub mod history;
@@ -88,6 +89,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(devices::routes())
         .merge(people::routes())
         .merge(history::routes())
+        .merge(download::routes())
         .merge(notice::routes())
         .merge(overview::routes())
         .merge(certificate::routes())

@@ -61,6 +61,8 @@ pub struct Overview {
     film_bytes: u64,
     /// Bytes of them that are encoded segments.
     segment_bytes: u64,
+    /// Bytes of films to keep.
+    kept_bytes: u64,
     /// Bytes that are still to come of films that are being fetched; nobody else may have them.
     promised_bytes: u64,
     /// Bytes that they may take.
@@ -195,9 +197,10 @@ impl Overview {
             preparing,
             download_speed,
             upload_speed,
-            used_bytes: machine.usage.films.saturating_add(machine.usage.segments),
+            used_bytes: machine.usage.films.saturating_add(machine.usage.segments).saturating_add(machine.usage.kept),
             film_bytes: machine.usage.films,
             segment_bytes: machine.usage.segments,
+            kept_bytes: machine.usage.kept,
             promised_bytes: machine.usage.promised,
             budget_bytes: machine.usage.limit,
             free_bytes: machine.free,
@@ -288,7 +291,7 @@ mod tests {
     fn machine() -> Machine {
         Machine {
             paused: false,
-            usage: Usage { limit: 20, films: 2, promised: 5, segments: 1 },
+            usage: Usage { limit: 20, films: 2, promised: 5, segments: 1, kept: 0 },
             free: Some(1 << 40),
             reserve: 2 << 30,
             ffmpeg: true,

@@ -416,6 +416,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
+/// [`Json`] that may be left out: an empty body is the default.
+#[derive(Debug, Clone)]
+pub struct Optional<T>(pub T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Optional<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = read_body(body, JSON_LIMIT).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        Json::from_request(Request::from_parts(parts, Body::from(bytes)), state).await.map(|Json(value)| Self(value))
+    }
+}
+
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()

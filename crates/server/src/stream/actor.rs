@@ -96,6 +96,7 @@ pub fn first_view(born: &Born) -> StreamView {
         created_at: born.created_at.to_string(),
         expires_at: born.expires_at.to_string(),
         error: None,
+        download: None,
         device: None,
         person: None,
         watching: Vec::new(),
@@ -792,6 +793,7 @@ impl Actor {
 
     /// Deletes the torrent with its bytes, or the film's file of it, as far as no other stream needs them.
     async fn delete(&mut self) {
+        self.streams.ground.downloads.forget(self.stream.id.as_str());
         let (ground, magnet) = (&self.streams.ground, &self.stream.magnet);
         let file = self.stream.seen.borrow().view.file_index;
         let (torrent_needed, film_needed) = self.streams.others_need(&self.stream.id, magnet, file);
@@ -958,7 +960,7 @@ fn audio_view(at: usize, track: &Track, default: bool) -> AudioView {
 }
 
 /// A file's name as one path segment of a URL.
-fn url_name(name: &str) -> String {
+pub(crate) fn url_name(name: &str) -> String {
     url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20")
 }
 

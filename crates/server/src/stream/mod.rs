@@ -27,7 +27,8 @@ use self::lives::{Lifetime, Lives, uptime};
 use self::queue::{Entrance, Full, Limits, Slots};
 use self::shelf::Shelf;
 use self::state::{Event, State};
-use self::view::{Named, Saved, StreamView};
+use self::view::{DownloadView, Named, Saved, StreamView};
+use crate::download::{self, Downloads};
 use crate::film::Presentation;
 use crate::history::{self, History};
 use crate::lock::lock;
@@ -106,6 +107,8 @@ pub struct Ground {
     pub lives: Lives,
     /// How many streams may wait, and how many need not.
     pub limits: Limits,
+    /// Films to keep.
+    pub downloads: Arc<Downloads>,
 }
 
 /// One stream.
@@ -234,6 +237,19 @@ impl Stream {
     /// Where it stands.
     pub fn state(&self) -> State {
         self.seen.borrow().state.clone()
+    }
+
+    /// Name of the file that is played, once it is known.
+    pub fn title(&self) -> Option<String> {
+        self.seen.borrow().view.title.clone()
+    }
+
+    /// How the making of its file to keep goes; in place of its URL, what stands behind the ticket.
+    pub fn downloads(&self, view: Option<DownloadView>) {
+        let changed = self.seen.send_if_modified(|seen| std::mem::replace(&mut seen.view.download, view.clone()) != view);
+        if changed {
+            self.moved();
+        }
     }
 
     /// Wakes at each change.
@@ -477,7 +493,8 @@ impl Stream {
 
 /// Completes a view's URLs with what stands before them.
 fn behind(mut view: StreamView, media: &str) -> StreamView {
-    for path in [view.stream_url.as_mut(), Some(&mut view.events_url), view.direct_url.as_mut()].into_iter().flatten() {
+    let download = view.download.as_mut().and_then(|download| download.url.as_mut());
+    for path in [view.stream_url.as_mut(), Some(&mut view.events_url), view.direct_url.as_mut(), download].into_iter().flatten() {
         path.insert_str(0, media);
     }
     view
@@ -546,6 +563,8 @@ impl Streams {
         let unneeded = torrents.into_keys().filter(|hash| !needed_names.contains(hash)).collect();
         self.ground.store.delete_torrents(unneeded).await?;
         self.ground.torrents.sweep(&needed.into_iter().collect::<Vec<_>>());
+        let alive = self.read().all().filter(|stream| !stream.state().is_over()).map(|stream| stream.id.to_string()).collect();
+        self.ground.downloads.sweep(&alive);
         Ok(())
     }
 
@@ -586,6 +605,7 @@ impl Streams {
     fn bear_again(self: &Arc<Self>, born: Born, was: Was, row: StreamRow) {
         let mut shelf = self.write();
         let mut view = actor::first_view(&born);
+        let kept = self.ground.downloads.is_whole(born.id.as_str());
         view.title = row.title;
         view.file_index = row.file_index.and_then(|file| usize::try_from(file).ok());
         let beginning = match was {
@@ -609,7 +629,10 @@ impl Streams {
                 Beginning::Again(entrance)
             }
         };
-        self.bear(&mut shelf, born, view, beginning);
+        let stream = self.bear(&mut shelf, born, view, beginning);
+        if kept && !stream.state().is_over() {
+            stream.downloads(Some(download::whole(&stream)));
+        }
     }
 
     /// Gives free slots to the streams that wait for them, and tells the others their places.

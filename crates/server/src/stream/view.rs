@@ -96,6 +96,9 @@ pub struct StreamView {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorView>,
+    /// The film as one file to keep, once somebody asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download: Option<DownloadView>,
     /// The device that started it, or has taken it over. Missing where it is another person's by now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<Named>,
@@ -241,6 +244,19 @@ pub struct AudioView {
     pub channels: u16,
     /// The one to choose.
     pub default: bool,
+}
+
+/// A film as one file to keep.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct DownloadView {
+    /// Per cent of it that is made.
+    pub progress: f64,
+    /// Where it is fetched, once it is whole. Needs no header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Why it could not be made. It may be asked for again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorView>,
 }
 
 /// What went wrong.
