@@ -96,7 +96,7 @@ test.each([
 });
 
 describe("the line at the foot", () => {
-  const overview = { state: "active", paused: false, streams: 2, watching: 0, preparing: 0, downloadSpeed: 0, uploadSpeed: 0, usedBytes: 0, filmBytes: 0, segmentBytes: 0, promisedBytes: 0, budgetBytes: 0, freeBytes: 0 } as const;
+  const overview = { state: "active", paused: false, streams: 2, watching: 0, preparing: 0, downloadSpeed: 0, uploadSpeed: 0, usedBytes: 0, filmBytes: 0, segmentBytes: 0, keptBytes: 0, promisedBytes: 0, budgetBytes: 0, freeBytes: 0 } as const;
 
   test.each([
     [undefined, false, { kind: "starting" }],

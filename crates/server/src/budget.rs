@@ -214,6 +214,13 @@ pub struct Usage {
     pub kept: u64,
 }
 
+impl Usage {
+    /// What is taken, by all of them.
+    pub fn taken(&self) -> u64 {
+        self.films.saturating_add(self.segments).saturating_add(self.kept)
+    }
+}
+
 /// What the disk may be filled with.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {

@@ -119,10 +119,7 @@ async fn household(app: &App, caller: &Caller) -> Result<Household, Problem> {
         streams,
         devices: app.devices.list(caller).len(),
         people: app.devices.people().len(),
-        used: {
-            let usage = app.streams.ground().workshop.segments.budget().usage();
-            usage.films.saturating_add(usage.segments)
-        },
+        used: app.streams.ground().workshop.segments.budget().usage().taken(),
         settings: changed.map(|entry| entry.setting.key.to_owned()).collect(),
     })
 }

@@ -39,7 +39,6 @@ pub(super) fn text(app: &App) -> String {
     }
     let ground = app.streams.ground();
     let (fetched, given) = ground.torrents.traffic();
-    let usage = ground.workshop.segments.budget().usage();
-    let cache = usage.films.saturating_add(usage.segments);
+    let cache = ground.workshop.segments.budget().usage().taken();
     METRICS.text(&Gauges { streams, fetched, given, cache })
 }

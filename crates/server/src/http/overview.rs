@@ -197,7 +197,7 @@ impl Overview {
             preparing,
             download_speed,
             upload_speed,
-            used_bytes: machine.usage.films.saturating_add(machine.usage.segments).saturating_add(machine.usage.kept),
+            used_bytes: machine.usage.taken(),
             film_bytes: machine.usage.films,
             segment_bytes: machine.usage.segments,
             kept_bytes: machine.usage.kept,

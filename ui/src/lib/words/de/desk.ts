@@ -146,6 +146,7 @@ export const say = {
   usedOf: (given: { used: string; budget: string }) => `${given.used} von ${given.budget} belegt`,
   takenByFilms: (given: { size: string }) => `Filme ${given.size}`,
   takenByConverted: (given: { size: string }) => `umgewandelt ${given.size}`,
+  takenByKept: (given: { size: string }) => `zu behalten ${given.size}`,
   promised: (given: { size: string }) => `noch zu laden ${given.size}`,
   storageUsed: "Belegter Speicher",
   emptyNow: "Jetzt leeren",

@@ -146,6 +146,7 @@ export const say = {
   usedOf: (given: { used: string; budget: string }) => `${given.used} of ${given.budget} used`,
   takenByFilms: (given: { size: string }) => `Films ${given.size}`,
   takenByConverted: (given: { size: string }) => `converted ${given.size}`,
+  takenByKept: (given: { size: string }) => `to keep ${given.size}`,
   promised: (given: { size: string }) => `still to come ${given.size}`,
   storageUsed: "Storage used",
   emptyNow: "Empty now",
