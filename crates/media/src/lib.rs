@@ -16,3 +16,4 @@ pub mod plan;
 pub mod playlist;
 pub mod range;
 pub mod segment;
+pub mod subtitle;
