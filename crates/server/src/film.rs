@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use balcony_media::container::{Container, Damage, Index, Sparse, Stop, Track, matroska, mp4, tail};
-use balcony_media::cut::{self, CopyCuts, Uncuttable};
+use balcony_media::cut::{self, CopyCuts, Cuts, Uncuttable};
 use balcony_media::magnet::InfoHash;
 use balcony_media::plan::{Plan, VideoPlan};
 
@@ -15,6 +15,7 @@ use crate::produce::Workshop;
 use crate::produce::encode::FilmInput;
 use crate::produce::rendition::Rendition;
 use crate::source::{Source, SourceError};
+use crate::subtitles;
 
 /// Bytes read at the start of a file before anything is known about it.
 const HEAD: u64 = 64 * 1024;
@@ -43,6 +44,8 @@ pub struct Film {
     pub zero_us: i64,
     /// How its movie fragments are read, where it has any.
     pub fragments: Option<mp4::Context>,
+    /// What is known of its subtitles.
+    pub text: subtitles::Inside,
     renditions: Mutex<HashMap<String, Arc<Rendition>>>,
 }
 
@@ -147,7 +150,8 @@ impl Film {
         let Tables { index, fragments } = tables;
         let copy = index.video().ok_or(Uncuttable::NoIndex).and_then(|video| cut::copy_cuts(&index, video));
         let duration = cut::duration(&index).unwrap_or(0.0);
-        Self { info_hash, file, source, index: Arc::new(index), copy, duration, zero_us, fragments, renditions: Mutex::default() }
+        let text = subtitles::Inside::new(&index, &copy);
+        Self { info_hash, file, source, index: Arc::new(index), copy, duration, zero_us, fragments, text, renditions: Mutex::default() }
     }
 
     /// Whether the index came from the container's own tables.
@@ -201,6 +205,8 @@ pub struct Presentation {
     pub pictures: Vec<Arc<Rendition>>,
     /// Each sound track, `a1`, `a2` …
     pub audio: Vec<Arc<Rendition>>,
+    /// Its subtitles, `s1`, `s2` …
+    pub text: subtitles::Tracks,
 }
 
 impl Presentation {
@@ -213,8 +219,8 @@ impl Presentation {
             };
             film.rendition(&identity, || Rendition::video(&film, track, plan, &identity, workshop))
         });
-        let pictures = pictures.collect();
-        let audio = plan
+        let pictures: Vec<_> = pictures.collect();
+        let audio: Vec<_> = plan
             .audio
             .iter()
             .filter_map(|plan| {
@@ -224,7 +230,8 @@ impl Presentation {
                 Some(film.rendition(&identity, || Rendition::audio(&film, track, plan, &identity, workshop)))
             })
             .collect();
-        Self { film, plan, pictures, audio }
+        let text = subtitles::Tracks::inside(&film, text_cuts(&film, &pictures, &audio));
+        Self { film, plan, pictures, audio, text }
     }
 
     /// The picture to begin with; `None` for a film with sound only.
@@ -255,4 +262,10 @@ impl Presentation {
         let pictures = self.pictures.iter().enumerate().map(|(at, rendition)| (format!("v{at}"), rendition));
         pictures.chain(self.audio.iter().enumerate().map(|(at, rendition)| (format!("a{}", at + 1), rendition)))
     }
+}
+
+/// Text is cut as what a player begins with.
+fn text_cuts(film: &Film, pictures: &[Arc<Rendition>], audio: &[Arc<Rendition>]) -> Cuts {
+    let first = pictures.first().or(audio.first()).map(|rendition| rendition.cuts.clone());
+    first.unwrap_or_else(|| Cuts::grid(1000, 2.0, film.duration))
 }

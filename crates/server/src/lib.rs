@@ -36,6 +36,7 @@ pub mod spawner;
 pub mod start;
 pub mod store;
 pub mod stream;
+pub mod subtitles;
 pub mod swarm;
 pub mod tasks;
 pub mod torrent;

@@ -1,5 +1,6 @@
 //! What a film is offered as: its renditions written into playlists. What they look like as text is decided in [`balcony_media::playlist`].
 
+use balcony_media::cut::Cuts;
 use balcony_media::playlist::hls::{self, Growth, Master, Media, Variant};
 
 use crate::film::Presentation;
@@ -51,7 +52,7 @@ pub fn master(presentation: &Presentation) -> Master {
         },
     };
     let audio = if presentation.video().is_some() { audio.collect() } else { Vec::new() };
-    Master { variants: vec![variant], audio }
+    Master { variants: vec![variant], audio, text: presentation.text.renditions() }
 }
 
 fn unique(mut codecs: Vec<String>) -> Vec<String> {
@@ -62,15 +63,23 @@ fn unique(mut codecs: Vec<String>) -> Vec<String> {
 
 /// The playlist of one rendition.
 pub fn media(presentation: &Presentation, rendition: &Rendition) -> String {
+    written(presentation, &rendition.cuts, "init.mp4", "m4s")
+}
+
+/// The playlist of any text rendition: all are cut alike.
+pub fn text(presentation: &Presentation) -> String {
+    written(presentation, &presentation.text.cuts, "", "vtt")
+}
+
+fn written(presentation: &Presentation, cuts: &Cuts, map_uri: &str, ending: &str) -> String {
     // One target duration over all playlists of a master (RFC 8216, 6.2.4).
     let longest = presentation.all().map(|(_, rendition)| rendition.cuts.longest()).fold(0.0, f64::max);
-    let cuts = &rendition.cuts;
     let playlist = Media {
         target_duration: (longest.round() as u64).max(1),
-        map_uri: "init.mp4".into(),
+        map_uri: map_uri.to_owned(),
         timescale: cuts.timescale,
         growth: Growth::Complete,
     };
-    let segments = (0..cuts.count()).map(|n| (format!("{n}.m4s"), u64::try_from(cuts.end(n) - cuts.start(n)).unwrap_or(0)));
+    let segments = (0..cuts.count()).map(|n| (format!("{n}.{ending}"), u64::try_from(cuts.end(n) - cuts.start(n)).unwrap_or(0)));
     hls::media(&playlist, segments)
 }

@@ -20,7 +20,25 @@ pub struct Master {
     pub variants: Vec<Variant>,
     /// Sound, of all groups.
     pub audio: Vec<Rendition>,
+    /// Subtitles. All belong to every variant.
+    pub text: Vec<Text>,
 }
+
+/// Subtitles to choose (`EXT-X-MEDIA` of type `SUBTITLES`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Text {
+    /// For people. May be empty or appear twice: what is written is neither.
+    pub name: String,
+    /// ISO 639-2 or BCP 47, as in the file; empty and `und` are "not told".
+    pub language: String,
+    /// What everybody has to read who hears the film in its language.
+    pub forced: bool,
+    /// Of its media playlist, relative to the master.
+    pub uri: String,
+}
+
+/// The one group of subtitles.
+const TEXTS: &str = "text";
 
 /// One way to see the film (`EXT-X-STREAM-INF`).
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +94,7 @@ pub struct Rendition {
 pub struct Media {
     /// Seconds; the same in all playlists of a master: the largest [`target_duration`] of them.
     pub target_duration: u64,
-    /// Of the init segment, relative to the playlist.
+    /// Of the init segment, relative to the playlist; empty where the segments need none (WebVTT).
     pub map_uri: String,
     /// Ticks per second of the segments' durations, at least 1.
     pub timescale: u32,
@@ -99,8 +117,9 @@ pub enum Growth {
 pub fn master(playlist: &Master) -> String {
     let mut out = String::from(HEAD);
     renditions(&mut out, "AUDIO", &playlist.audio);
+    texts(&mut out, &playlist.text);
     for variant in &playlist.variants {
-        stream(&mut out, variant);
+        stream(&mut out, variant, !playlist.text.is_empty());
     }
     out
 }
@@ -115,7 +134,10 @@ pub fn media<U: AsRef<str>>(playlist: &Media, segments: impl IntoIterator<Item =
     out.push_str(HEAD);
     let kind = if playlist.growth == Growth::Complete { "VOD" } else { "EVENT" };
     put(&mut out, format_args!("#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:0\n", playlist.target_duration.max(1)));
-    put(&mut out, format_args!("#EXT-X-PLAYLIST-TYPE:{kind}\n#EXT-X-MAP:URI=\"{}\"\n", Uri(&playlist.map_uri)));
+    put(&mut out, format_args!("#EXT-X-PLAYLIST-TYPE:{kind}\n"));
+    if !playlist.map_uri.is_empty() {
+        put(&mut out, format_args!("#EXT-X-MAP:URI=\"{}\"\n", Uri(&playlist.map_uri)));
+    }
     let (mut ticks, mut before) = (0_u64, 0_u128);
     for (uri, duration) in segments {
         ticks = ticks.saturating_add(duration);
@@ -164,6 +186,21 @@ fn renditions(out: &mut String, kind: &str, renditions: &[Rendition]) {
     }
 }
 
+/// `EXT-X-MEDIA` of all subtitles (4.3.4.1). None is the default: players would show what nobody asked for.
+fn texts(out: &mut String, texts: &[Text]) {
+    let mut taken = HashSet::new();
+    for text in texts {
+        let language = language(&text.language);
+        let name = unique_name(&mut taken, TEXTS, &text.name, language.as_deref());
+        put(out, format_args!("#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"{TEXTS}\",NAME=\"{name}\""));
+        if let Some(language) = language {
+            put(out, format_args!(",LANGUAGE=\"{language}\""));
+        }
+        let forced = if text.forced { "YES" } else { "NO" };
+        put(out, format_args!(",DEFAULT=NO,AUTOSELECT=YES,FORCED={forced},URI=\"{}\"\n", Uri(&text.uri)));
+    }
+}
+
 /// A name that no other rendition of the group has (4.3.4.1.1 demands that), with a number behind it where it must.
 fn unique_name(taken: &mut HashSet<(String, String)>, group: &str, name: &str, language: Option<&str>) -> String {
     let told = quotable(name);
@@ -178,7 +215,7 @@ fn unique_name(taken: &mut HashSet<(String, String)>, group: &str, name: &str, l
 }
 
 /// `EXT-X-STREAM-INF` and its URI.
-fn stream(out: &mut String, variant: &Variant) {
+fn stream(out: &mut String, variant: &Variant, has_text: bool) {
     put(out, format_args!("#EXT-X-STREAM-INF:BANDWIDTH={}", variant.bandwidth.max(1)));
     if let Some(average) = variant.average_bandwidth {
         put(out, format_args!(",AVERAGE-BANDWIDTH={}", average.clamp(1, variant.bandwidth.max(1))));
@@ -203,6 +240,9 @@ fn stream(out: &mut String, variant: &Variant) {
     }
     if let Some(group) = &variant.audio_group {
         put(out, format_args!(",AUDIO=\"{}\"", quotable(group)));
+    }
+    if has_text {
+        put(out, format_args!(",SUBTITLES=\"{TEXTS}\""));
     }
     put(out, format_args!("\n{}\n", Uri(&variant.uri)));
 }
@@ -245,7 +285,7 @@ impl Display for Uri<'_> {
 }
 
 /// A language as BCP 47 wants it: the two letters of ISO 639-1 where there are some. `None` where it is not told or is no tag.
-fn language(told: &str) -> Option<Cow<'_, str>> {
+pub fn language(told: &str) -> Option<Cow<'_, str>> {
     let is_tag = (2..=35).contains(&told.len()) && told.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if !is_tag || matches!(told, "und" | "mis" | "zxx") {
         return None;
@@ -366,6 +406,7 @@ mod tests {
             ..copy.clone()
         };
         Master {
+            text: Vec::new(),
             variants: vec![copy, rung],
             audio: vec![
                 sound("", "eng", true, "a0/playlist.m3u8"),

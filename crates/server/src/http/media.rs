@@ -26,6 +26,7 @@ use super::line::Line;
 use super::listener::Peer;
 use super::problem::{Code, Path, Problem};
 use super::rate::{self, Limits};
+use super::subtitles;
 use crate::app::App;
 use crate::film::Presentation;
 use crate::manifest;
@@ -54,6 +55,7 @@ pub fn routes(streams: &Arc<Streams>, limits: &Arc<Limits>) -> Router<App> {
         .route("/m/{ticket}/play.m3u", get(play))
         .route("/m/{ticket}/file/{name}", get(file))
         .route("/m/{ticket}/download/{name}", get(download::file))
+        .route("/m/{ticket}/{text}", get(whole_text))
         .route("/m/{ticket}/{rendition}/{name}", get(of_rendition))
         .route_layer(middleware::from_fn_with_state((streams.clone(), limits.clone()), open))
 }
@@ -128,6 +130,9 @@ async fn of_rendition(
 ) -> Result<Response, Problem> {
     let deadline = Instant::now() + DEADLINE;
     let presentation = presentation(&viewing).await?;
+    if let Some(text) = presentation.text.by_id(&rendition) {
+        return subtitles::of_track(&presentation, &text, &name, deadline).await;
+    }
     let made = presentation.named(&rendition).ok_or_else(Problem::not_found)?;
     let kind = if made.resolution.is_some() { VIDEO } else { AUDIO };
     if name == "index.m3u8" {
@@ -157,8 +162,16 @@ async fn of_rendition(
     answer
 }
 
+/// Subtitles as one file.
+async fn whole_text(Extension(viewing): Extension<Viewing>, Path((_, name)): Path<(String, String)>) -> Result<Response, Problem> {
+    let id = name.strip_suffix(".vtt").ok_or_else(Problem::not_found)?;
+    let presentation = presentation(&viewing).await?;
+    let text = presentation.text.by_id(id).ok_or_else(Problem::not_found)?;
+    subtitles::document(&presentation, &text).await
+}
+
 /// A segment's number as playlists write it: each has one address.
-fn segment_number(text: &str) -> Option<u32> {
+pub(super) fn segment_number(text: &str) -> Option<u32> {
     let leads = text.starts_with(['+', '0']) && text != "0";
     text.parse().ok().filter(|_| !leads)
 }

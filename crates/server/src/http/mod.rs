@@ -40,6 +40,7 @@ pub mod rate;
 pub mod sample;
 pub mod settings;
 pub mod streams;
+pub mod subtitles;
 pub mod torrents;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -81,6 +82,7 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(description())
         .merge(health::routes())
         .merge(streams::routes())
+        .merge(subtitles::routes())
         .merge(events::routes())
         .merge(torrents::routes())
         .merge(sample::routes())

@@ -3,11 +3,11 @@
 use rusqlite_migration::{M, Migrations};
 
 /// The number of steps: what `user_version` says once all are done.
-pub(super) const LATEST: i64 = 4;
+pub(super) const LATEST: i64 = 5;
 
 /// Every step, in order.
 pub(super) fn all() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST), M::up(DEVICES), M::up(HISTORY), M::up(VIEWS)])
+    Migrations::new(vec![M::up(FIRST), M::up(DEVICES), M::up(HISTORY), M::up(VIEWS), M::up(SUBTITLES)])
 }
 
 /// Times are milliseconds since 1970 (UTC); JSON stands in columns whose inside is never asked for.
@@ -98,6 +98,20 @@ ALTER TABLE people ADD COLUMN notice_seen_at INTEGER;
 /// What a stream that is ready showed last, as JSON: it comes back with it before its film is opened again.
 const VIEWS: &str = "
 ALTER TABLE streams ADD COLUMN view TEXT;
+";
+
+/// Subtitles that somebody sent for a stream, as WebVTT; they go with it.
+const SUBTITLES: &str = "
+CREATE TABLE subtitles (
+    stream   TEXT NOT NULL REFERENCES streams (id) ON DELETE CASCADE,
+    number   INTEGER NOT NULL,
+    format   TEXT NOT NULL,
+    language TEXT NOT NULL,
+    title    TEXT NOT NULL,
+    forced   INTEGER NOT NULL,
+    text     TEXT NOT NULL,
+    PRIMARY KEY (stream, number)
+) STRICT;
 ";
 
 /// The database as the first version of the program made it.

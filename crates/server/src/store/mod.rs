@@ -21,7 +21,7 @@ mod migrations;
 mod rows;
 
 pub use copies::{Rescue, set_aside_before};
-pub use rows::{DeviceRow, FilmRow, PersonRow, StreamRow, TorrentRow};
+pub use rows::{DeviceRow, FilmRow, PersonRow, StreamRow, SubtitleRow, TorrentRow};
 
 /// How often it is looked whether a copy is due.
 const COPY_PACE: Duration = Duration::from_secs(3600);
@@ -226,6 +226,17 @@ impl Store {
     pub async fn delete_stream(&self, id: &str) -> Result<bool, StoreError> {
         let id = id.to_owned();
         self.ask(move |connection| Ok(connection.execute("DELETE FROM streams WHERE id = ?1", [id])? > 0)).await
+    }
+
+    /// Writes subtitles that somebody sent for a stream that is written down; on disk when this returns.
+    pub async fn save_subtitle(&self, row: SubtitleRow) -> Result<(), StoreError> {
+        self.ask(move |connection| Ok(rows::save_subtitle(connection, &row)?)).await
+    }
+
+    /// The subtitles that were sent for a stream, in that order.
+    pub async fn subtitles(&self, stream: &str) -> Result<Vec<SubtitleRow>, StoreError> {
+        let stream = stream.to_owned();
+        self.ask(move |connection| Ok(rows::subtitles(connection, &stream)?)).await
     }
 
     /// Writes a torrent, new or changed; on disk when this returns.

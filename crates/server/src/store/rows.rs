@@ -47,6 +47,25 @@ pub struct StreamRow {
     pub view: Option<serde_json::Value>,
 }
 
+/// Subtitles that somebody sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubtitleRow {
+    /// For which stream.
+    pub stream: String,
+    /// In which order they were sent, from 0.
+    pub number: u32,
+    /// What the file was.
+    pub format: String,
+    /// BCP 47, or `und`.
+    pub language: String,
+    /// For people.
+    pub title: String,
+    /// Only what is foreign in the film.
+    pub forced: bool,
+    /// WebVTT.
+    pub text: String,
+}
+
 /// A person as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PersonRow {
@@ -333,6 +352,29 @@ fn unreadable(table: &'static str, error: rusqlite::Error) -> StoreError {
 }
 
 /// Names of all tables and how many rows each has.
+pub(super) fn save_subtitle(connection: &Connection, row: &SubtitleRow) -> rusqlite::Result<()> {
+    let write = "INSERT INTO subtitles (stream, number, format, language, title, forced, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    connection.execute(write, params![row.stream, row.number, row.format, row.language, row.title, row.forced, row.text])?;
+    Ok(())
+}
+
+pub(super) fn subtitles(connection: &Connection, stream: &str) -> rusqlite::Result<Vec<SubtitleRow>> {
+    let read = "SELECT number, format, language, title, forced, text FROM subtitles WHERE stream = ?1 ORDER BY number";
+    let mut statement = connection.prepare_cached(read)?;
+    let rows = statement.query_map([stream], |row| {
+        Ok(SubtitleRow {
+            stream: stream.to_owned(),
+            number: row.get(0)?,
+            format: row.get(1)?,
+            language: row.get(2)?,
+            title: row.get(3)?,
+            forced: row.get(4)?,
+            text: row.get(5)?,
+        })
+    })?;
+    rows.collect()
+}
+
 pub(super) fn count(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
     let mut names = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")?;
     let names = names.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;

@@ -93,6 +93,7 @@ pub fn first_view(born: &Born) -> StreamView {
         why_key: None,
         video: None,
         audio: None,
+        subtitles: None,
         created_at: born.created_at.to_string(),
         expires_at: born.expires_at.to_string(),
         error: None,
@@ -916,6 +917,11 @@ async fn opened(
     let cuttable = film.copy.as_ref().map(|_| ()).map_err(|why| *why);
     let plan = plan::decide(&film.index, &stream.options.capabilities, stream.options.quality, cuttable);
     let presentation = Presentation::new(film, plan, &ground.workshop);
+    presentation.text.add_beside(torrent, file);
+    match ground.store.subtitles(stream.id.as_str()).await {
+        Ok(rows) => presentation.text.add_kept(rows),
+        Err(error) => tracing::warn!(%error, "the subtitles that were sent are not known"),
+    }
     *super::lock(&stream.playhead) = Some(super::Playhead { segment: 0, cursor: ahead });
     Ok(Arc::new(presentation))
 }
@@ -930,6 +936,7 @@ fn describe(view: &mut StreamView, presentation: &Presentation) {
     view.video = film.index.video().map(video_view);
     let audio = film.index.audio().enumerate().map(|(at, track)| audio_view(at, track, at == presentation.default_audio()));
     view.audio = Some(audio.collect());
+    view.subtitles = Some(presentation.text.views());
 }
 
 fn video_view(track: &Track) -> VideoView {

@@ -296,6 +296,28 @@ impl Stream {
         self.events.send(event).ok();
     }
 
+    /// What its addresses under a ticket begin with, for this device; `base` is as in [`Stream::view`].
+    pub fn media(&self, base: &str, viewer: &Holder) -> String {
+        format!("{base}/m/{}", Ticket::issue(&self.key, &viewer.device, &self.id).as_str())
+    }
+
+    /// Name of the chosen file, once it is known.
+    pub fn title(&self) -> Option<String> {
+        self.seen.borrow().view.title.clone()
+    }
+
+    /// What it shows of its subtitles.
+    pub fn subtitles(&self) -> Vec<view::SubtitleView> {
+        self.seen.borrow().view.subtitles.clone().unwrap_or_default()
+    }
+
+    /// Its subtitles are these now; written down by its task.
+    pub fn has_subtitles(&self, those: Vec<view::SubtitleView>) {
+        self.seen.send_modify(|seen| seen.view.subtitles = Some(those));
+        self.moved();
+        self.tell(Event::Moved);
+    }
+
     /// What is played, waiting for it as long as a request may wait.
     pub async fn presentation(&self) -> Option<Arc<Presentation>> {
         once_known(&self.presentation).await

@@ -89,6 +89,9 @@ pub struct StreamView {
     /// The film's sound tracks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audio: Option<Vec<AudioView>>,
+    /// The film's subtitles, those beside it, and those that were sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subtitles: Option<Vec<SubtitleView>>,
     /// RFC 3339.
     pub created_at: String,
     /// RFC 3339.
@@ -126,6 +129,8 @@ pub struct Saved {
     why_key: Option<String>,
     video: Option<VideoView>,
     audio: Option<Vec<AudioView>>,
+    #[serde(default)]
+    subtitles: Option<Vec<SubtitleView>>,
 }
 
 impl Saved {
@@ -145,6 +150,7 @@ impl Saved {
             why_key: view.why_key,
             video: view.video,
             audio: view.audio,
+            subtitles: view.subtitles,
         }
     }
 
@@ -162,6 +168,7 @@ impl Saved {
         view.why_key = self.why_key;
         view.video = self.video;
         view.audio = self.audio;
+        view.subtitles = self.subtitles;
     }
 }
 
@@ -257,6 +264,28 @@ pub struct DownloadView {
     /// Why it could not be made. It may be asked for again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorView>,
+}
+
+/// One choice of subtitles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SubtitleView {
+    /// `s1`, `s2` …
+    pub id: String,
+    /// Short name: `srt`, `ass`, `vtt`, `sub`, `mov_text`, `pgs`, `vobsub`, `dvbsub` …
+    pub format: String,
+    /// `text`, or `image`: these have no text to give.
+    pub kind: String,
+    /// As in the file, or guessed from its name; `und` where it is not told.
+    pub language: String,
+    /// For people.
+    pub title: String,
+    /// Marked as the one to choose.
+    pub default: bool,
+    /// Only what is foreign in the film.
+    pub forced: bool,
+    /// Not in the film's own file.
+    pub external: bool,
 }
 
 /// What went wrong.

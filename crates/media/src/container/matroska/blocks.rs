@@ -119,6 +119,11 @@ impl Blocks {
         Self { from: from.copied(), to: to.copied(), ..Self::at(start, index) }
     }
 
+    /// Reads the one block of `track` that a cue of that track points at, and what follows it.
+    pub fn cued(index: &Index, track: u64, cue: &KeyFrame) -> Self {
+        Self { video: Some(track), ..Self::between(index, Some(cue), None) }.only(&[track])
+    }
+
     /// Yields only frames of `tracks` ([`Track::id`](super::super::Track::id)).
     #[must_use]
     pub fn only(mut self, tracks: &[u64]) -> Self {

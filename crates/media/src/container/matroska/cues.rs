@@ -4,7 +4,7 @@ use super::super::{Index, KeyFrame, Kind, Samples};
 use super::ebml::{children, uint};
 use super::ticks;
 
-/// Fills the key frames of every video track of `index`. `data` is the file offset from which positions count.
+/// Fills the key frames of every video track of `index`, and the texts of every subtitle track. `data` is the file offset from which positions count.
 ///
 /// Points that lie outside of the Clusters are dropped, and so are those whose Cluster lies before that of an earlier picture.
 pub(super) fn read(body: &[u8], data: u64, index: &mut Index) {
@@ -38,7 +38,7 @@ fn add(time: u64, place: &[u8], data: u64, index: &mut Index) {
         }
     }
     let clusters = index.first_byte..index.end_byte;
-    let track = index.tracks.iter_mut().find(|track| track.id == number && track.kind == Kind::Video);
+    let track = index.tracks.iter_mut().find(|track| track.id == number && matches!(track.kind, Kind::Video | Kind::Subtitle));
     let (Some(track), Some(offset)) = (track, cluster.filter(|offset| clusters.contains(offset))) else { return };
     let Samples::Blocks(rules) = &track.samples else { return };
     let nanoseconds = i128::from(time) * i128::from(rules.scale) - i128::from(rules.delay);
