@@ -99,7 +99,8 @@ pub(super) fn overrides(inner: &str, style: &mut Style, base: Style, place: &mut
 }
 
 fn point(inner: &str) -> Option<(f64, f64)> {
-    let mut numbers = inner.trim_end_matches(')').split(',').map(|number| number.trim().parse::<f64>().ok().filter(|number| number.is_finite()));
+    let mut numbers =
+        inner.trim_end_matches(')').split(',').map(|number| number.trim().parse::<f64>().ok().filter(|number| number.is_finite()));
     Some((numbers.next()??, numbers.next()??))
 }
 

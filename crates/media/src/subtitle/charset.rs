@@ -100,7 +100,14 @@ mod tests {
         let text = "1\r\n00:00:01,000 --> 00:00:02,000\r\nŽluť 語\r\n";
         let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
-        for bytes in [text.as_bytes().to_vec(), [&b"\xef\xbb\xbf"[..], text.as_bytes()].concat(), [&b"\xff\xfe"[..], &little].concat(), [&b"\xfe\xff"[..], &big].concat(), little, big] {
+        for bytes in [
+            text.as_bytes().to_vec(),
+            [&b"\xef\xbb\xbf"[..], text.as_bytes()].concat(),
+            [&b"\xff\xfe"[..], &little].concat(),
+            [&b"\xfe\xff"[..], &big].concat(),
+            little,
+            big,
+        ] {
             assert_eq!(decode(&bytes, None), text);
         }
     }

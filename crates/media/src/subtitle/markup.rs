@@ -185,8 +185,8 @@ fn enclosed(rest: &str, end: char) -> Option<(&str, usize)> {
 /// Names of marks that occur in subtitles. Others in angle brackets (`<sighs>`) are text.
 fn is_mark(name: &str) -> bool {
     const NAMES: [&str; 22] = [
-        "i", "b", "u", "s", "em", "strong", "font", "span", "c", "v", "lang", "ruby", "rt", "br", "p", "div", "center", "small", "big", "tt",
-        "script", "style",
+        "i", "b", "u", "s", "em", "strong", "font", "span", "c", "v", "lang", "ruby", "rt", "br", "p", "div", "center", "small", "big",
+        "tt", "script", "style",
     ];
     NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }

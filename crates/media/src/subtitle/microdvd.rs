@@ -124,11 +124,7 @@ mod tests {
     fn pictures_are_counted() {
         let cues = parse("{1}{1}25\n{25}{50}{Y:i}One|two\n{100}{}{y:b}Three|four\n{200}{225}/five", None);
         let cues: Vec<_> = cues.into_iter().map(|cue| (cue.start, cue.end, cue.text)).collect();
-        let expected = [
-            (1000, 2000, "<i>One\ntwo</i>"),
-            (4000, 8000, "<b>Three</b>\nfour"),
-            (8000, 9000, "<i>five</i>"),
-        ];
+        let expected = [(1000, 2000, "<i>One\ntwo</i>"), (4000, 8000, "<b>Three</b>\nfour"), (8000, 9000, "<i>five</i>")];
         assert_eq!(cues, expected.map(|(start, end, text)| (start, end, text.to_owned())));
         assert_eq!(parse("{24}{48}a", Some(24.0)).first().map(|cue| (cue.start, cue.end)), Some((1000, 2000)));
     }

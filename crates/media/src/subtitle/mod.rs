@@ -131,7 +131,12 @@ pub fn order(cues: &mut Vec<Cue>) {
     // Layers need not be neighbours, but they are few.
     let mut kept: Vec<Cue> = Vec::with_capacity(cues.len());
     for cue in cues.drain(..) {
-        let same = kept.iter().rev().take(64).take_while(|before| before.start == cue.start).any(|before| before.end == cue.end && before.text == cue.text);
+        let same = kept
+            .iter()
+            .rev()
+            .take(64)
+            .take_while(|before| before.start == cue.start)
+            .any(|before| before.end == cue.end && before.text == cue.text);
         if !same {
             kept.push(cue);
         }

@@ -29,7 +29,9 @@ pub fn said(sample: &[u8]) -> Said {
 
 /// UTF-8, or UTF-16 with its byte order mark (section 5.2).
 fn decoded(bytes: &[u8]) -> String {
-    let units = |order: fn([u8; 2]) -> u16| bytes.chunks_exact(2).skip(1).filter_map(|pair| pair.first_chunk().copied()).map(order).collect::<Vec<_>>();
+    let units = |order: fn([u8; 2]) -> u16| {
+        bytes.chunks_exact(2).skip(1).filter_map(|pair| pair.first_chunk().copied()).map(order).collect::<Vec<_>>()
+    };
     match bytes.first_chunk::<2>() {
         Some(b"\xfe\xff") => String::from_utf16_lossy(&units(u16::from_be_bytes)),
         Some(b"\xff\xfe") => String::from_utf16_lossy(&units(u16::from_le_bytes)),

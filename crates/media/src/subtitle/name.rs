@@ -47,7 +47,8 @@ fn within<'a>(folder: &'a str, home: &str) -> Option<&'a str> {
 }
 
 fn is_subtitle_folder(name: &str) -> bool {
-    matches!(name.to_ascii_lowercase().as_str(), "subs" | "sub" | "subtitles" | "subtitle" | "vobsubs" | "srt" | "captions") || language(name, true).is_some()
+    matches!(name.to_ascii_lowercase().as_str(), "subs" | "sub" | "subtitles" | "subtitle" | "vobsubs" | "srt" | "captions")
+        || language(name, true).is_some()
 }
 
 fn stem(name: &str) -> &str {
@@ -62,23 +63,30 @@ pub fn told(name: &str, film: &str) -> Told {
     let words: Vec<&str> = rest.split(|letter: char| !letter.is_alphanumeric() && letter != '-').filter(|word| !word.is_empty()).collect();
     let forced = words.iter().any(|word| word.eq_ignore_ascii_case("forced"));
     let deaf = words.iter().any(|word| ["sdh", "cc", "hi"].iter().any(|flag| word.eq_ignore_ascii_case(flag)));
-    let is_flag = |word: &str| ["forced", "sdh", "cc", "hi", "full", "default", "foreign"].iter().any(|flag| word.eq_ignore_ascii_case(flag));
+    let is_flag =
+        |word: &str| ["forced", "sdh", "cc", "hi", "full", "default", "foreign"].iter().any(|flag| word.eq_ignore_ascii_case(flag));
     let others: Vec<&str> = words.iter().copied().filter(|word| !is_flag(word)).collect();
     // A short code is one only where it stands last, or where nothing but it can stand: "no" and "it" are words as well.
     let by_name = others.iter().rev().find_map(|word| language(word, false));
-    let by_code = if ours { others.iter().rev().find_map(|word| language(word, true)) } else { others.last().and_then(|word| language(word, true)) };
+    let by_code =
+        if ours { others.iter().rev().find_map(|word| language(word, true)) } else { others.last().and_then(|word| language(word, true)) };
     let by_flag = || words.iter().find(|word| word.eq_ignore_ascii_case("hi")).filter(|_| ours).map(|_| "hi".to_owned());
     let language = by_name.or(by_code).or_else(by_flag);
     let deaf = deaf && language.as_deref() != Some("hi");
     let is_language = |word: &&str| language.is_some() && self::language(word, true).is_some();
-    let title: Vec<&str> = others.into_iter().filter(|word| ours && !is_language(word) && word.bytes().any(|byte| !byte.is_ascii_digit())).collect();
+    let title: Vec<&str> =
+        others.into_iter().filter(|word| ours && !is_language(word) && word.bytes().any(|byte| !byte.is_ascii_digit())).collect();
     Told { language: language.unwrap_or_else(|| "und".to_owned()), forced, deaf, title: title.join(" ") }
 }
 
 /// The language that a word names, as BCP 47. `codes`: whether `en` and `eng` count, or only names like `English`.
 fn language(word: &str, codes: bool) -> Option<String> {
     let lower = word.to_lowercase();
-    let whole = |name: &str| LANGUAGES.iter().find(|(code, others)| (codes && *code == name) || others.iter().any(|other| *other == name && (codes || other.len() > 3)));
+    let whole = |name: &str| {
+        LANGUAGES
+            .iter()
+            .find(|(code, others)| (codes && *code == name) || others.iter().any(|other| *other == name && (codes || other.len() > 3)))
+    };
     if let Some((code, _)) = whole(&lower) {
         return Some((*code).to_owned());
     }

@@ -79,11 +79,7 @@ mod tests {
         let plain: Vec<_> = cues.iter().map(|cue| (cue.start, cue.end, cue.text.as_str(), cue.settings.as_str())).collect();
         assert_eq!(
             plain,
-            [
-                (1000, 2500, "<i>Ex &amp; Y</i>\nafter an empty row", ""),
-                (3000, 4000, "<i>top</i>", "line:0"),
-                (6000, 7000, "1984", ""),
-            ]
+            [(1000, 2500, "<i>Ex &amp; Y</i>\nafter an empty row", ""), (3000, 4000, "<i>top</i>", "line:0"), (6000, 7000, "1984", ""),]
         );
     }
 }

@@ -7,8 +7,8 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use balcony_media::subtitle::{self, Cue, Format, LARGEST_FILE, charset, name, write};
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
@@ -82,7 +82,11 @@ async fn list(
         // A stream of an earlier run whose film nobody has opened yet.
         None => {
             let views = stream.subtitles();
-            views.into_iter().map(|view| (view.kind == "text", view)).map(|(is_text, view)| SubtitleTrack::of(view, is_text, &media)).collect()
+            views
+                .into_iter()
+                .map(|view| (view.kind == "text", view))
+                .map(|(is_text, view)| SubtitleTrack::of(view, is_text, &media))
+                .collect()
         }
     };
     if tracks.is_empty() {
@@ -106,11 +110,7 @@ fn none() -> Problem {
     params(("streamId" = String, Path), ("track" = String, Path, description = "An id, or a language: the first text in it")),
     responses((status = 200, content_type = "text/vtt", body = String,
         headers(("Subtitle-Complete" = bool, description = "Whether these are all cues of the film, or those that are known so far")))))]
-async fn text(
-    State(streams): State<Arc<Streams>>,
-    caller: Caller,
-    Path((id, named)): Path<(String, String)>,
-) -> Result<Response, Problem> {
+async fn text(State(streams): State<Arc<Streams>>, caller: Caller, Path((id, named)): Path<(String, String)>) -> Result<Response, Problem> {
     let stream = find(&streams, &caller, &id)?;
     stream.touch(&caller.device);
     let presentation = stream.presentation().await.ok_or_else(none)?;
@@ -125,7 +125,8 @@ pub(super) async fn document(presentation: &Presentation, track: &Track) -> Resu
     let (cues, complete) = known.unwrap_or_else(|_| Ok((Vec::new(), false))).map_err(problem)?;
     let complete = HeaderValue::from_static(if complete { "true" } else { "false" });
     let headers = [(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, NOT_KEPT), (COMPLETE, complete)];
-    Ok((headers, [(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Subtitle-Complete"))], write::document(&cues)).into_response())
+    Ok((headers, [(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Subtitle-Complete"))], write::document(&cues))
+        .into_response())
 }
 
 fn problem(error: TextError) -> Problem {
@@ -235,7 +236,8 @@ fn sent(presentation: &Presentation, stream: &Stream, file_name: &str, about: Ab
     let cues = subtitle::parse(text, rate).map(|(_, cues)| cues).unwrap_or_default();
     let file_name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
     let told = name::told(file_name, stream.title().as_deref().unwrap_or_default());
-    let is_tag = |language: &String| (2..=35).contains(&language.len()) && language.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let is_tag =
+        |language: &String| (2..=35).contains(&language.len()) && language.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     Sent {
         format,
         language: about.language.filter(is_tag).unwrap_or(told.language),

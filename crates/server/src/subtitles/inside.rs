@@ -226,7 +226,8 @@ impl Inside {
 
     /// Where a stretch lies in the file.
     fn range(&self, film: &Film, stretch: usize) -> std::ops::Range<u64> {
-        let from = if stretch == 0 { film.index.first_byte } else { self.keys.get(stretch).map_or(film.index.first_byte, |key| key.offset) };
+        let from =
+            if stretch == 0 { film.index.first_byte } else { self.keys.get(stretch).map_or(film.index.first_byte, |key| key.offset) };
         let to = self.keys.get(stretch + 1).map_or(film.source.len(), |key| key.offset);
         from.min(to)..to
     }
@@ -234,7 +235,8 @@ impl Inside {
     /// What began before a segment and may still be shown in it, as far as it is here.
     async fn read_earlier(&self, film: &Film, track: &Track, stretch: usize, from: i64) -> Result<(), SourceError> {
         if track.key_frames.is_empty() {
-            let before: Vec<usize> = stretch.checked_sub(1).filter(|before| film.source.available(self.range(film, *before))).into_iter().collect();
+            let before: Vec<usize> =
+                stretch.checked_sub(1).filter(|before| film.source.available(self.range(film, *before))).into_iter().collect();
             return self.look_through(film, &before, Instant::now() + LOOKS).await;
         }
         let time = |key: &KeyFrame| cut::rescale(key.pts, track.timescale, 1000);

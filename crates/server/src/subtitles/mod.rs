@@ -115,7 +115,8 @@ impl Tracks {
                 forced: told.forced,
                 external: true,
             };
-            let cues = if is_image { Origin::Nothing } else { Origin::Beside(Beside::new(torrent.clone(), entry.index, told.language, rate)) };
+            let cues =
+                if is_image { Origin::Nothing } else { Origin::Beside(Beside::new(torrent.clone(), entry.index, told.language, rate)) };
             all.push(Arc::new(Track { view, cues }));
         }
     }
