@@ -484,6 +484,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/stream/{streamId}/subtitles": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the subtitles of a film. */
+        get: operations["getStreamStreamIdSubtitles"];
+        put?: never;
+        /** Adds subtitles of one's own: the file as it is, or as the first file of a form. They are kept with the stream. */
+        post: operations["postStreamStreamIdSubtitles"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/stream/{streamId}/subtitles/{track}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The text of one of them. */
+        get: operations["getStreamStreamIdSubtitlesTrack"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/streams": {
         parameters: {
             query?: never;
@@ -1283,6 +1318,8 @@ export interface components {
             streamId: string;
             /** @description What to give to a player. With `method: original` it is known when the film's name is. */
             streamUrl?: string | null;
+            /** @description The film's subtitles, those beside it, and those that were sent. */
+            subtitles?: components["schemas"]["SubtitleView"][] | null;
             /** @description Name of the chosen file. */
             title?: string | null;
             /**
@@ -1302,6 +1339,44 @@ export interface components {
             why?: string | null;
             /** @description Stable name of the reason. */
             whyKey?: string | null;
+        };
+        /**
+         * Format: binary
+         * @description SubRip, SubStation Alpha, WebVTT, MicroDVD or SubViewer, of at most 8 MiB, in any charset.
+         */
+        SubtitleFile: string;
+        /** @description The subtitles of a film. */
+        SubtitleList: {
+            /** @description By language: the address of the first text in it, as WebVTT. Needs no header. */
+            subtitles: {
+                [key: string]: string;
+            };
+            /** @description All of them. */
+            tracks: components["schemas"]["SubtitleTrack"][];
+        };
+        /** @description One of them. */
+        SubtitleTrack: components["schemas"]["SubtitleView"] & {
+            /** @description Of its text as WebVTT. Needs no header. Images have none. */
+            url?: string | null;
+        };
+        /** @description One choice of subtitles. */
+        SubtitleView: {
+            /** @description Marked as the one to choose. */
+            default: boolean;
+            /** @description Not in the film's own file. */
+            external: boolean;
+            /** @description Only what is foreign in the film. */
+            forced: boolean;
+            /** @description Short name: `srt`, `ass`, `vtt`, `sub`, `mov_text`, `pgs`, `vobsub`, `dvbsub` … */
+            format: string;
+            /** @description `s1`, `s2` … */
+            id: string;
+            /** @description `text`, or `image`: these have no text to give. */
+            kind: string;
+            /** @description As in the file, or guessed from its name; `und` where it is not told. */
+            language: string;
+            /** @description For people. */
+            title: string;
         };
         /**
          * Format: binary
@@ -2580,6 +2655,136 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             421: components["responses"]["WrongHost"];
             422: components["responses"]["Invalid"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    getStreamStreamIdSubtitles: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                streamId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubtitleList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    postStreamStreamIdSubtitles: {
+        parameters: {
+            query?: {
+                /** @description The file's name, of which its language is guessed. `Content-Disposition` may say it instead. */
+                name?: string;
+                /** @description BCP 47. */
+                language?: string;
+                /** @description For people. */
+                title?: string;
+            };
+            header?: never;
+            path: {
+                streamId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": components["schemas"]["SubtitleFile"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubtitleTrack"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description The film is not open yet, or there are 20 files already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The file is larger than 8 MiB, or the address or the headers are too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            /** @description There are no subtitles in it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    getStreamStreamIdSubtitlesTrack: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                streamId: string;
+                /** @description An id, or a language: the first text in it */
+                track: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    /** @description Whether these are all cues of the film, or those that are known so far */
+                    "Subtitle-Complete"?: boolean;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/vtt": string;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["Internal"];
         };

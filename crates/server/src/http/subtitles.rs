@@ -1,10 +1,12 @@
 //! Subtitles: the list, the text of each as one file, as segments for players, and files that somebody sends.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use balcony_media::playlist::hls;
 use balcony_media::subtitle::{self, Cue, Format, LARGEST_FILE, charset, name, write};
 use bytes::Bytes;
 use http::StatusCode;
@@ -95,7 +97,8 @@ async fn list(
     let mut subtitles = BTreeMap::new();
     for track in &tracks {
         if let Some(url) = &track.url {
-            subtitles.entry(track.view.language.clone()).or_insert_with(|| url.clone());
+            let language = hls::language(&track.view.language).map_or_else(|| track.view.language.clone(), Cow::into_owned);
+            subtitles.entry(language).or_insert_with(|| url.clone());
         }
     }
     Ok(Json(SubtitleList { subtitles, tracks }))
