@@ -1,6 +1,5 @@
 export type { Api, Answer, Bytes, CallOptions, Init, Method, PathOf } from "./api.js";
 export { BalconyError, type ClientCode, type ErrorCode, type ServerCode } from "./error.js";
-export type { Subtitles, SubtitleTrack } from "./interim.js";
 export { readOffer, type ScannedOffer } from "./offer.js";
 export type { PollingOptions } from "./poll.js";
 export type { components, paths } from "./schema.js";

@@ -2,7 +2,6 @@
 
 import type { Answer, CallOptions, Method, PathOf, Rest } from "./api.js";
 import { asError, BalconyError, isServerCode, report } from "./error.js";
-import type { Subtitles } from "./interim.js";
 import { looks, type PollingOptions } from "./poll.js";
 import type { components } from "./schema.js";
 import type { Health, Paired, StartOptions, Stopped, Stream } from "./types.js";

@@ -31,6 +31,9 @@ export type InspectedFile = Schemas["InspectedFile"];
 export type Sample = Schemas["SampleView"];
 export type AudioTrack = Schemas["AudioView"];
 export type VideoTrack = Schemas["VideoView"];
+/** Addresses of the subtitles by language, and all tracks. */
+export type Subtitles = Schemas["SubtitleList"];
+export type SubtitleTrack = Schemas["SubtitleTrack"];
 /** What the server is doing, in a few figures. */
 export type Overview = Schemas["Overview"];
 export type Certificate = Schemas["CertificateView"];

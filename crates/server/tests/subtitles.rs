@@ -209,11 +209,6 @@ async fn text_of_mp4() {
     judge(&film("texts.mp4", "-c:s mov_text -movflags +faststart")).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn text_of_mp4_in_fragments() {
-    judge(&film("fragments.mp4", "-c:s mov_text -movflags +frag_keyframe+default_base_moof+dash+global_sidx")).await;
-}
-
 /// A film as it is shared: in a folder, with texts in old charsets beside it.
 fn shared(folder: &Path) -> Vec<(&'static str, &'static str, String)> {
     let spoken: [(&str, &str, &'static Encoding, &str); 4] = [
