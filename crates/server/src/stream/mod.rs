@@ -301,11 +301,6 @@ impl Stream {
         format!("{base}/m/{}", Ticket::issue(&self.key, &viewer.device, &self.id).as_str())
     }
 
-    /// Name of the chosen file, once it is known.
-    pub fn title(&self) -> Option<String> {
-        self.seen.borrow().view.title.clone()
-    }
-
     /// What it shows of its subtitles.
     pub fn subtitles(&self) -> Vec<view::SubtitleView> {
         self.seen.borrow().view.subtitles.clone().unwrap_or_default()
