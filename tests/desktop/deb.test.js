@@ -68,7 +68,7 @@ describe("the deb", () => {
   });
 
   it("holds the program, its entry, its icons and its licence", async () => {
-    for (const path of [...HELD, "/usr/share/doc/balcony/copyright"]) assert.ok(await is(join(folder, path)), path);
+    for (const path of [...HELD, "/usr/share/doc/balcony/copyright", "/usr/share/doc/balcony/examples/balcony-server.service"]) assert.ok(await is(join(folder, path)), path);
     assert.ok((await stat(join(folder, "usr/bin/balcony"))).mode & 0o111, "the program may be run");
     const strange = (await run("dpkg-deb", "--contents", deb)).split("\n").filter((line) => line && !/ (\.\/)?(usr\/?(bin\b|share\b|$)|$)/.test(line));
     assert.deepEqual(strange, [], "nothing lies elsewhere");

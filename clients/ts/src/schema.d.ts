@@ -1385,7 +1385,7 @@ export interface components {
         TorrentFile: string;
         /** @description What somebody has to look after. */
         Trouble: {
-            /** @description Stable name: `no_space` or `no_ffmpeg`. */
+            /** @description Stable name: `no_space`, `no_ffmpeg` or `database_set_aside`. */
             code: string;
             /** @description What is wrong and what to do. */
             message: string;

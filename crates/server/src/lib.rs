@@ -3,6 +3,7 @@
 //! The way of one magnet leads from `http` (the door) through the life of a stream and the torrent to the
 //! segments that a player asks for; [`app`] wires the parts and stops them in order.
 
+mod amount;
 pub mod app;
 pub mod awake;
 pub mod budget;

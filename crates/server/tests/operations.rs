@@ -121,7 +121,18 @@ async fn a_broken_database_loses_nobodys_token_and_is_told() {
     let found = server.call(Method::GET, "/api/doctor", None).await.json();
     let told = found["findings"].as_array().expect("findings").iter().find(|one| one["messageKey"] == "database_set_aside").cloned();
     assert_eq!(told.expect("told")["level"], "note");
+    trouble(&server, "its last copy took its place").await;
     readyz(&server, 200).await;
+    // It is told once; the diagnosis goes on telling it.
+    server.restart().await;
+    assert!(server.call(Method::GET, "/api/overview", None).await.json()["trouble"].is_null());
+}
+
+/// The owner's pages and the tray are told of the database.
+async fn trouble(server: &TestServer, words: &str) {
+    let overview = server.call(Method::GET, "/api/overview", None).await.json();
+    assert_eq!((&overview["state"], &overview["trouble"]["code"]), (&"trouble".into(), &"database_set_aside".into()), "{overview:#}");
+    assert!(overview["trouble"]["message"].as_str().is_some_and(|message| message.contains(words)), "{overview:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,6 +147,7 @@ async fn with_no_copy_it_begins_anew_and_says_so() {
     server.restart().await;
     assert_eq!(server.call_as(&phone, Method::GET, "/api/streams", None).await.status, 401);
     assert!(server.said().contains("none was to be had"), "it is said");
+    trouble(&server, "it begins anew").await;
     assert_eq!(server.call(Method::GET, "/api/streams", None).await.status, 200);
 }
 

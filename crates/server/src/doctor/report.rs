@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Diagnosis;
-use super::words::size;
+use crate::amount::size;
 
 /// What is counted of a running server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -91,7 +91,7 @@ pub enum Mood {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Trouble {
-    /// Stable name: `no_space` or `no_ffmpeg`.
+    /// Stable name: `no_space`, `no_ffmpeg` or `database_set_aside`.
     code: &'static str,
     /// What is wrong and what to do.
     message: String,
@@ -107,7 +107,7 @@ impl Trouble {
         } else if !machine.ffmpeg {
             ("no_ffmpeg", "ffmpeg was not found, so nothing can be converted. Install it, or say where it is with --ffmpeg.")
         } else {
-            return None;
+            ("database_set_aside", machine.rescued?.in_words())
         };
         Some(Self { code, message: message.to_owned(), message_key: code })
     }
@@ -141,6 +141,26 @@ struct Machine {
     reserve: u64,
     /// Whether ffmpeg is where it should be.
     ffmpeg: bool,
+    /// The database was broken when this run began.
+    rescued: Option<Rescued>,
+}
+
+/// What took the place of a database that was broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rescued {
+    WithCopy,
+    WithNothing,
+}
+
+impl Rescued {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::WithCopy => {
+                "The database was damaged, and its last copy took its place. What was done after that copy is missing; pair devices again that are not let in."
+            }
+            Self::WithNothing => "The database was damaged, and there was no copy of it: it begins anew. Pair your devices again.",
+        }
+    }
 }
 
 impl Machine {
@@ -152,6 +172,8 @@ impl Machine {
             free: fs4::available_space(&config.cache_dir).ok(),
             reserve: config.reserve_bytes,
             ffmpeg: is_there(&config.ffmpeg, std::env::var_os("PATH").as_deref()),
+            // Told for as long as this run lasts; the diagnosis tells it until the broken file is deleted.
+            rescued: ground.store.rescue().map(|rescue| if rescue.copy_of.is_some() { Rescued::WithCopy } else { Rescued::WithNothing }),
         }
     }
 }
@@ -295,6 +317,7 @@ mod tests {
             free: Some(1 << 40),
             reserve: 2 << 30,
             ffmpeg: true,
+            rescued: None,
         }
     }
 
@@ -333,6 +356,8 @@ mod tests {
             ("no room and no reserve", vec![], Machine { free: Some(1 << 20), reserve: 0, ..machine() }, Mood::Trouble),
             ("nobody knows how much room", vec![], Machine { free: None, ..machine() }, Mood::Idle),
             ("no ffmpeg", vec![], Machine { ffmpeg: false, ..machine() }, Mood::Trouble),
+            ("a copy of the database", vec![], Machine { rescued: Some(Rescued::WithCopy), ..machine() }, Mood::Trouble),
+            ("a new database", vec![], Machine { rescued: Some(Rescued::WithNothing), ..machine() }, Mood::Trouble),
         ];
         for (what, parts, machine, expected) in table {
             let seen = Overview::of(&parts, &machine);

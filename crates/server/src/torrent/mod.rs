@@ -38,6 +38,7 @@ use self::peers::{Admission, Finder, PeerBook, PublicNames};
 use self::rendezvous::Rendezvous;
 pub use self::seed::Seed;
 pub(crate) use self::wants::Want;
+use crate::amount::size;
 use crate::budget::{Budget, Terms};
 use crate::source::SourceError;
 
@@ -143,14 +144,6 @@ impl From<SourceError> for TorrentError {
             SourceError::PastEnd | SourceError::TooManyReaders | SourceError::Io(_) => Self::Failed(fault.to_string()),
         }
     }
-}
-
-/// A number of bytes for people.
-fn size(bytes: u64) -> String {
-    // Shown with one decimal; exact enough up to 2^53.
-    let bytes = bytes as f64;
-    let (unit, name) = if bytes >= 1e9 { (1e9, "GB") } else { (1e6, "MB") };
-    format!("{:.1} {name}", bytes / unit)
 }
 
 /// An error of the engine as one line of bounded length.

@@ -14,6 +14,8 @@ export const say = {
   freeSpace: "Platz schaffen",
   noFfmpeg: "FFmpeg fehlt",
   noFfmpegLead: "FFmpeg wurde nicht gefunden, deshalb kann nichts umgewandelt werden.",
+  databaseSetAside: "Datenbank war beschädigt",
+  databaseSetAsideLead: "Die Datenbank war beschädigt und wurde ersetzt. Was zuletzt geschah, fehlt vielleicht, und Geräte müssen vielleicht neu gekoppelt werden.",
   howToFix: "Was hilft",
   dropHere: "Hier loslassen, um es hinzuzufügen",
   cannotDrop: "Hier lassen sich nur Magnet-Links und .torrent-Dateien ablegen.",

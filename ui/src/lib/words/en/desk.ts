@@ -14,6 +14,8 @@ export const say = {
   freeSpace: "Free space",
   noFfmpeg: "FFmpeg is missing",
   noFfmpegLead: "FFmpeg was not found, so nothing can be converted.",
+  databaseSetAside: "Database was damaged",
+  databaseSetAsideLead: "The database was damaged and was replaced. What was done last may be missing, and devices may have to be paired again.",
   howToFix: "How to fix",
   dropHere: "Drop it here to add it",
   cannotDrop: "Only magnet links and .torrent files can be dropped here.",
