@@ -80,7 +80,7 @@ impl Drop for Logind {
 }
 
 async fn server_on(bus: &str) -> TestServer {
-    TestServer::with(&["--mock", "--mock-speed", "20"], &[("DBUS_SYSTEM_BUS_ADDRESS", bus)]).await
+    TestServer::mock_with_films(&["--mock-speed", "20"], &[("DBUS_SYSTEM_BUS_ADDRESS", bus)]).await
 }
 
 /// Plays a little of a film.

@@ -286,7 +286,7 @@ async fn what_does_not_fit_beside_what_is_watched_is_refused_with_figures() {
     let watched = complete(&server, &first).await;
     let refused = no_space(&server, &second).await;
     let detail = refused["error"]["detail"].as_str().expect("a sentence");
-    assert!(detail.contains("needs 7.") && detail.contains("of 12.6 MB") && detail.contains("are kept for films"), "{detail}");
+    assert!(detail.contains("needs 7.") && detail.contains("of 13 MB") && detail.contains("are kept for films"), "{detail}");
     assert!(refused["downloadedBytes"].as_u64().unwrap_or(0) == 0, "{refused:#}");
     // Nobody else has to stand back for it.
     assert_eq!(server.status(&id(&watched)).await["phase"], "complete");

@@ -13,10 +13,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use server::{Answer, TestServer, answer, events};
+use server::{Answer, FILM, SHORT, TestServer, answer, events};
 
-const FILM: &str = "film.mp4";
-const SHORT: &str = "short film.mp4";
 const ANY: &str = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&dn=Some+Film+(2020).mkv";
 
 /// Where its films lie.
@@ -24,37 +22,10 @@ fn films(data_dir: &Path) -> PathBuf {
     data_dir.join("mock")
 }
 
-/// Films of an earlier test: making them takes seconds of both cores.
-fn kept() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("mock-films")
-}
-
 /// A mock at this speed that has its films, as at a second start.
 async fn mock(speed: &str, flags: &[&str]) -> TestServer {
     let flags: Vec<&str> = ["--mock-speed", speed].iter().chain(flags).copied().collect();
-    // One test makes them, the others wait for it.
-    let lock = std::fs::File::create(kept().with_extension("lock")).expect("a file to lock");
-    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.expect("the wait").expect("locked");
-    let furnish = |data_dir: &Path| {
-        if kept().exists() {
-            copy_films(&kept(), &films(data_dir));
-        }
-    };
-    let server = TestServer::mock(&flags, furnish).await;
-    if !kept().exists() {
-        let aside = kept().with_extension("aside");
-        copy_films(&films(&server.data_dir()), &aside);
-        std::fs::rename(&aside, kept()).expect("kept");
-    }
-    drop(lock);
-    server
-}
-
-fn copy_films(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for film in [FILM, SHORT] {
-        std::fs::copy(from.join(film), to.join(film)).expect("copied");
-    }
+    TestServer::mock_with_films(&flags, &[]).await
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -407,7 +378,7 @@ fn port(address: &str) -> &str {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_start_makes_the_film_and_nothing_but_its_own_doors_is_open() {
     // Everything that finds peers is on, and the magnet names some.
-    let server = TestServer::mock(&["--mock-speed", "10", "--no-dht=false"], |_| {}).await;
+    let server = TestServer::mock(&["--mock-speed", "10", "--no-dht=false"], &[], |_| {}).await;
     assert!(films(&server.data_dir()).join(FILM).exists() && films(&server.data_dir()).join(SHORT).exists(), "before it listens");
     let link = format!("{ANY}&tr=http%3A%2F%2F127.0.0.1%3A9%2Fannounce&tr=udp%3A%2F%2F127.0.0.1%3A9&x.pe=127.0.0.1:9");
     let started = server.start(&link, json!({})).await;

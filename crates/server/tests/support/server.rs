@@ -21,6 +21,17 @@ const STOP: Duration = Duration::from_secs(15);
 /// How much of its log is shown when a test fails, in bytes.
 const LAST_WORDS: usize = 50_000;
 
+/// The mock's films.
+pub(crate) const FILM: &str = "film.mp4";
+pub(crate) const SHORT: &str = "short film.mp4";
+
+fn copy_films(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for film in [FILM, SHORT] {
+        std::fs::copy(from.join(film), to.join(film)).expect("copied");
+    }
+}
+
 /// A running server and its folders.
 pub(crate) struct TestServer {
     folder: tempfile::TempDir,
@@ -74,9 +85,35 @@ impl TestServer {
     }
 
     /// The mock, whose films may be put into its data folder before it starts.
-    pub(crate) async fn mock(flags: &[&str], furnish: impl FnOnce(&Path)) -> Self {
-        let mut server = Self::laid_out(&["--mock"], flags, &[]);
+    pub(crate) async fn mock(flags: &[&str], environment: &[(&str, &str)], furnish: impl FnOnce(&Path)) -> Self {
+        let mut server = Self::laid_out(&["--mock"], flags, environment);
         furnish(&server.data_dir());
+        server.restart().await;
+        server
+    }
+
+    /// The mock with the films of an earlier test, as at a second start: making them takes seconds of both cores.
+    pub(crate) async fn mock_with_films(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mock-films");
+        // One test makes them, the others wait for it.
+        let lock = std::fs::File::create(kept.with_extension("lock")).expect("a file to lock");
+        let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.expect("the wait").expect("locked");
+        if kept.exists() {
+            drop(lock);
+            return Self::mock(flags, environment, |data_dir| copy_films(&kept, &data_dir.join("mock"))).await;
+        }
+        let server = Self::mock(flags, environment, |_| {}).await;
+        let aside = kept.with_extension("aside");
+        copy_films(&server.data_dir().join("mock"), &aside);
+        std::fs::rename(&aside, &kept).expect("kept");
+        drop(lock);
+        server
+    }
+
+    /// The same as [`TestServer::with`] on a folder that is prepared before the first start: all of its own folders will lie in it.
+    pub(crate) async fn in_folder(flags: &[&str], furnish: impl FnOnce(&Path)) -> Self {
+        let mut server = Self::laid_out(&["--no-trackers", "--allow-private-peers"], flags, &[]);
+        furnish(server.folder.path());
         server.restart().await;
         server
     }
@@ -110,7 +147,8 @@ impl TestServer {
         let stderr = std::fs::File::options().create(true).append(true).open(self.log()).expect("a file for its stderr");
         let mut process = Command::new(env!("CARGO_BIN_EXE_balcony-server"))
             .arg("serve")
-            .args(["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--reserve-bytes", "0"])
+            .args(["--http-port", "0", "--https-port", "0", "--reserve-bytes", "0"])
+            .args(if self.flags.iter().any(|flag| flag == "--bind") { &[][..] } else { &["--bind", "127.0.0.1"] })
             .args(["--no-dht", "--no-mdns"])
             .args(self.company)
             .arg("--config-dir")
