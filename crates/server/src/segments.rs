@@ -323,7 +323,8 @@ impl SegmentReader {
         if let [Part::Bytes(bytes)] = parts.as_slice() {
             return Ok(bytes.clone());
         }
-        let film = self.film.file()?;
+        let (film, source) = (self.film.file()?, self.film.clone());
+        let first = parts.first().cloned();
         let (segment, mut buffer) = (self.segment.clone(), std::mem::take(&mut self.buffer));
         let read = tokio::task::spawn_blocking(move || {
             buffer.reserve(usize::try_from(parts.iter().map(Part::len).sum::<u64>()).unwrap_or(0));
@@ -339,15 +340,32 @@ impl SegmentReader {
                 let from = buffer.len();
                 buffer.resize(from + usize::try_from(len).unwrap_or(0), 0);
                 let file = file.ok_or(std::io::ErrorKind::NotFound)?;
-                file.read_exact_at(buffer.get_mut(from..).unwrap_or_default(), offset)?;
+                let read = file.read_exact_at(buffer.get_mut(from..).unwrap_or_default(), offset);
+                if let Part::Film { .. } = part
+                    && !source.still_holds(&(offset..offset.saturating_add(len)))
+                {
+                    return Ok(None);
+                }
+                read?;
             }
-            Ok::<_, std::io::Error>(buffer)
+            Ok::<_, std::io::Error>(Some(buffer))
         });
         let read = read.await.map_err(|_| SegmentError::Cache(std::io::ErrorKind::Other))?;
-        let mut buffer = read.map_err(|error| SegmentError::Cache(error.kind()))?;
+        let Some(mut buffer) = read.map_err(|error| SegmentError::Cache(error.kind()))? else {
+            return self.read_again(first).await;
+        };
         let bytes = buffer.split().freeze();
         self.buffer = buffer;
         Ok(bytes)
+    }
+
+    /// Another program has emptied the film's file: of what was to be read, the first part, as soon as it is there again.
+    async fn read_again(&mut self, first: Option<Part>) -> Result<Bytes, SegmentError> {
+        match first {
+            Some(Part::Film { offset, len }) => Ok(self.film.read_at(offset, usize::try_from(len).unwrap_or(usize::MAX)).await?),
+            Some(own) => Box::pin(self.read_present(vec![own])).await,
+            None => Err(SegmentError::Cache(std::io::ErrorKind::NotFound)),
+        }
     }
 }
 

@@ -136,7 +136,7 @@ impl Source {
         if let Behind::Torrent(film) = &*self.0 {
             film.wait(&(offset..end), None).await?;
         }
-        self.read_present(offset, len).await
+        self.read_present(offset, len, None).await
     }
 
     /// Somebody watches what is made of it: it is not given up to make room for another film.
@@ -176,20 +176,47 @@ impl Source {
         }
     }
 
-    async fn read_present(&self, offset: u64, len: usize) -> Result<Bytes, SourceError> {
+    /// Whether the file still holds what was just read of it in one's own way. Where it does not, what was read is worth nothing, and
+    /// [`read_at`](Self::read_at) waits until it is here again. Blocks for a moment.
+    pub(crate) fn still_holds(&self, range: &Range<u64>) -> bool {
+        match &*self.0 {
+            Behind::Local { .. } => true,
+            Behind::Torrent(film) => film.still_holds(range),
+        }
+    }
+
+    /// Bytes that are here. Where another program has emptied the file meanwhile, waits until they are here again.
+    async fn read_present(&self, offset: u64, len: usize, want: Option<&Want>) -> Result<Bytes, SourceError> {
         if len == 0 {
             return Ok(Bytes::new());
         }
-        let file = self.file()?;
+        let range = offset..offset.saturating_add(len as u64);
+        let mut doubted = None;
+        loop {
+            let (read, holds) = self.read_file(offset, len).await?;
+            match read {
+                Ok(bytes) if holds => return Ok(bytes),
+                // Hashed in between, and the same again: there are holes because the film has zeros there.
+                Ok(bytes) if doubted.as_ref() == Some(&bytes) => return Ok(bytes),
+                Ok(bytes) => doubted = Some(bytes),
+                Err(error) if holds => return Err(SourceError::Io(error.kind())),
+                Err(_) => doubted = None,
+            }
+            if let Behind::Torrent(film) = &*self.0 {
+                film.wait(&range, want).await?;
+            }
+        }
+    }
+
+    /// What the file says, and whether that is what was written there.
+    async fn read_file(&self, offset: u64, len: usize) -> Result<(io::Result<Bytes>, bool), SourceError> {
+        let (source, file) = (self.clone(), self.file()?);
         let read = tokio::task::spawn_blocking(move || {
             let mut buffer = vec![0; len];
-            read_exact_at(&file, offset, &mut buffer).map(|()| buffer)
+            let read = read_exact_at(&file, offset, &mut buffer).map(|()| Bytes::from(buffer));
+            (read, source.still_holds(&(offset..offset.saturating_add(len as u64))))
         });
-        match read.await {
-            Ok(Ok(buffer)) => Ok(Bytes::from(buffer)),
-            Ok(Err(error)) => Err(SourceError::Io(error.kind())),
-            Err(_) => Err(SourceError::Io(io::ErrorKind::Other)),
-        }
+        read.await.map_err(|_| SourceError::Io(io::ErrorKind::Other))
     }
 }
 
@@ -214,7 +241,7 @@ impl Cursor {
         }
         let ready = self.source.available_from(self.position, max as u64).max(1);
         let len = usize::try_from(ready).unwrap_or(max).min(max);
-        let bytes = self.source.read_present(self.position, len).await?;
+        let bytes = self.source.read_present(self.position, len, self.want.as_ref()).await?;
         self.seek(self.position + bytes.len() as u64);
         Ok(bytes)
     }

@@ -38,6 +38,8 @@ const JOURNAL: &str = "verified.bits";
 const RECORD_GRACE: Duration = Duration::from_secs(30);
 /// Bytes that are read and hashed in one go.
 const HASH: usize = 256 << 10;
+/// Holes of files begin and end at multiples of so many bytes.
+const PAGE: u64 = 4096;
 
 /// One file of the torrent.
 struct Slot {
@@ -81,6 +83,8 @@ pub(super) struct Disk {
     budget: Arc<Budget>,
     /// There was no room for the last byte.
     full: AtomicBool,
+    /// A file was found to be shorter than what was written, or with holes in it: somebody else was there.
+    tampered: AtomicBool,
 }
 
 /// The record of verified pieces.
@@ -126,6 +130,7 @@ impl Disk {
             boot: boot_id(),
             budget,
             full: AtomicBool::new(false),
+            tampered: AtomicBool::new(false),
         })
     }
 
@@ -311,8 +316,29 @@ impl Disk {
         }
     }
 
+    /// Whether the file still holds what was just read of a range. Another program may have emptied or shortened it: then it ends sooner,
+    /// or has a hole there as soon as something is written behind, and zeros were read. What it does not hold has to be hashed again
+    /// before it is believed: file systems may keep real zeros as holes.
+    pub(super) fn still_holds(&self, file: usize, range: &Range<u64>) -> bool {
+        let Some(slot) = self.slots.get(file).filter(|slot| !slot.padding && !range.is_empty()) else { return true };
+        // What was written at the edge of a hole has zeros in the same page, which are no hole: a page before and behind must be here too.
+        let around = range.start.saturating_sub(PAGE)..range.end.saturating_add(PAGE).min(slot.len);
+        let from = if self.first_missing(file, &(around.start..range.start)).is_some() { range.start } else { around.start };
+        let to = if self.first_missing(file, &(range.end..around.end)).is_some() { range.end } else { around.end };
+        let holds = self.open(file).is_ok_and(|open| written_until(&open, from).is_ok_and(|until| until >= to));
+        if !holds {
+            self.pieces_of(slot, &(from..to)).for_each(|piece| clear(&self.hashed, piece));
+            self.tampered.store(true, Ordering::Release);
+        }
+        holds
+    }
+
     /// A piece that was said to be here is not, or is another.
     pub(super) fn lose(&self, piece: u64) {
+        if self.tampered.swap(false, Ordering::AcqRel) {
+            // What this run has seen itself is not believed any more either.
+            self.hashed.iter().for_each(|byte| byte.store(0, Ordering::Release));
+        }
         clear(&self.verified, piece);
         clear(&self.hashed, piece);
         self.note(piece);
@@ -584,11 +610,38 @@ fn boot_id() -> String {
         .map_or_else(|_| format!("unknown since {:?}", SystemTime::now()), |id| id.trim().to_owned())
 }
 
-/// Writes a file so that it is there whole or not at all.
+/// Writes a file so that it is there whole or not at all. After a power cut it may be the former one, or empty.
 pub(super) fn write_aside(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("aside");
     std::fs::write(&aside, bytes)?;
     std::fs::rename(&aside, path)
+}
+
+/// The same, and on the disk when it returns: for what nobody could give a second time.
+pub(super) fn write_lasting(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("aside");
+    std::fs::write(&aside, bytes)?;
+    OpenOptions::new().write(true).open(&aside)?.sync_all()?;
+    std::fs::rename(&aside, path)?;
+    #[cfg(unix)]
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Until where a file has been written without a hole from this place on.
+fn written_until(file: &File, from: u64) -> io::Result<u64> {
+    #[cfg(target_os = "linux")]
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(from)) {
+        // It ends before.
+        Err(rustix::io::Errno::NXIO) => return Ok(0),
+        Ok(hole) => return Ok(hole),
+        // This file system knows nothing of holes.
+        Err(_) => {}
+    }
+    let _ = from;
+    Ok(file.metadata()?.len())
 }
 
 fn write_all_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {

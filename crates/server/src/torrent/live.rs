@@ -1172,6 +1172,11 @@ impl FilmFile {
         }
     }
 
+    /// Whether the file still holds what was just read. Where it does not, [`wait`](Self::wait) waits for it again. Blocks for a moment.
+    pub(crate) fn still_holds(&self, range: &Range<u64>) -> bool {
+        self.inner.disk.still_holds(self.index, range)
+    }
+
     fn not_gone(&self) -> Result<(), SourceError> {
         self.inner.disk.fault().filter(|fault| *fault == SourceError::Gone).map_or(Ok(()), Err)
     }

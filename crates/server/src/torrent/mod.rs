@@ -358,7 +358,7 @@ impl Torrents {
         let (name, total) = (metainfo.name, metainfo.total);
         if self.get(&magnet.info_hash).is_none() {
             let kept_at = Folders(&self.0.config.data_dir).metainfo_of(&magnet.info_hash);
-            let written = tokio::task::spawn_blocking(move || disk::write_aside(&kept_at, &metainfo.bytes)).await;
+            let written = tokio::task::spawn_blocking(move || disk::write_lasting(&kept_at, &metainfo.bytes)).await;
             written.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into())).map_err(|error| match error.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => BringError::NoSpace,
                 kind => BringError::Failed(kind),
