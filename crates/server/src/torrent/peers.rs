@@ -7,9 +7,11 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use balcony_media::magnet::{InfoHash, Reach, is_public, tracker_reach};
-use futures_util::StreamExt;
+use futures_util::stream::SelectAll;
+use futures_util::{Stream, StreamExt};
 use librqbit::dht::{Dht, Id20};
 use librqbit_tracker_comms::{TrackerComms, UdpTrackerClient};
 use tokio::sync::watch;
@@ -17,6 +19,9 @@ use url::Url;
 
 /// Most peers that are kept of one torrent.
 const MAX_KNOWN: usize = 2000;
+/// While nobody is known, trackers are asked again after so long, each beside the asking before: one that fails is left alone by librqbit
+/// for ten to twenty seconds, and somebody waits.
+const ASK_AGAIN: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 
 /// Ranges that are not the public Internet, for the block list: first and last address. `is_public` judges one by one what goes
 /// through our own hands; this coarser list is for librqbit.
@@ -180,23 +185,53 @@ impl Finder {
     pub(super) async fn find(&self, info_hash: InfoHash, trackers: &[String], private: bool, book: &PeerBook) {
         let hash = Id20::new(info_hash.0);
         let trackers = if self.trackers { book.admission.trackers(trackers).await } else { Vec::new() };
-        let told = TrackerComms::start(
-            hash,
-            self.own_id,
-            trackers.into_iter().collect(),
-            Box::new(()),
-            None,
-            self.port,
-            self.http.clone(),
-            self.udp.clone(),
-        );
-        let told = futures_util::stream::iter(told).flatten();
+        let ask = || {
+            TrackerComms::start(
+                hash,
+                self.own_id,
+                trackers.iter().cloned().collect(),
+                Box::new(()),
+                None,
+                self.port,
+                self.http.clone(),
+                self.udp.clone(),
+            )
+        };
         let heard = self.dht.as_ref().filter(|_| !private).map(|dht| dht.get_peers(hash, None));
-        let heard = futures_util::stream::iter(heard).flatten();
-        let mut both = futures_util::stream::select(told, heard);
-        while let Some(address) = both.next().await {
+        let heard = async {
+            let mut heard = futures_util::stream::iter(heard).flatten();
+            while let Some(address) = heard.next().await {
+                book.add([address]);
+            }
+        };
+        futures_util::future::join(heard, ask_again_while_nobody_is_known(ask, ASK_AGAIN, book)).await;
+    }
+}
+
+/// Writes into the book what trackers tell, for as long as it is polled.
+async fn ask_again_while_nobody_is_known<S: Stream<Item = SocketAddr> + Unpin>(
+    ask: impl Fn() -> Option<S>,
+    gaps: [Duration; 3],
+    book: &PeerBook,
+) {
+    let mut newest = SelectAll::from_iter(ask());
+    let mut older = SelectAll::new();
+    for gap in gaps {
+        let until = tokio::time::Instant::now() + gap;
+        let mut told = futures_util::stream::select(&mut newest, &mut older);
+        while let Ok(Some(address)) = tokio::time::timeout_at(until, told.next()).await {
             book.add([address]);
         }
+        if *book.count().borrow() > 0 {
+            break;
+        }
+        tokio::time::sleep_until(until).await;
+        older.extend(std::mem::replace(&mut newest, SelectAll::from_iter(ask())));
+    }
+    // One goes on: each would ask for ever at its tracker's pace.
+    drop(older);
+    while let Some(address) = newest.next().await {
+        book.add([address]);
     }
 }
 
@@ -256,6 +291,34 @@ mod tests {
             assert!(list.lines().any(|found| found == line), "{line} is not in\n{list}");
         }
         assert_eq!(Admission::new(true, []).block_list(peer("127.0.0.1:2").ip()), "");
+    }
+
+    #[tokio::test]
+    async fn trackers_are_asked_again_while_nobody_is_known_and_then_left_alone() {
+        // So many askings are in vain; how many there were in the end.
+        let table = [(0, 1), (1, 2), (2, 3), (3, 4), (9, 4)].map(|(vain, expected)| async move {
+            let (book, asked) = (PeerBook::new(Arc::new(Admission::new(true, []))), std::cell::Cell::new(0));
+            let going_on = std::rc::Rc::new(());
+            let ask = || {
+                let (number, held) = (asked.replace(asked.get() + 1), going_on.clone());
+                let answer = (number >= vain).then(|| peer("10.0.0.1:1"));
+                let for_ever = futures_util::stream::pending().inspect(move |_: &SocketAddr| {
+                    let _held = &held;
+                });
+                Some(Box::pin(futures_util::stream::iter(answer).chain(for_ever)))
+            };
+            let asking = ask_again_while_nobody_is_known(ask, [50, 100, 200].map(Duration::from_millis), &book);
+            let looking = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert_eq!(std::rc::Rc::strong_count(&going_on), 2, "one asking goes on");
+            };
+            tokio::select! {
+                () = asking => panic!("it goes on"),
+                () = looking => {}
+            }
+            assert_eq!((asked.get(), book.all().len()), (expected, usize::from(vain < 9)), "{vain}");
+        });
+        futures_util::future::join_all(table).await;
     }
 
     #[test]
