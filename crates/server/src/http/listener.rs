@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use super::line::{Answer, Line};
 pub use super::places::Connections;
 use super::places::Standing;
 use super::problem;
+use crate::stream::lives;
 use crate::tasks::Tasks;
 
 /// How long a client may take for its first bytes.
@@ -46,6 +47,12 @@ const IDLE: Duration = Duration::from_secs(60);
 const UNSENT: u32 = 256 << 10;
 /// How long a client may leave what we sent unread.
 const UNREAD: Duration = Duration::from_secs(120);
+
+/// The same; a program with debug assertions takes another time from its environment (`TEST_UNREAD_MS`).
+fn unread() -> Duration {
+    static TOLD: LazyLock<Duration> = LazyLock::new(|| lives::for_tests("TEST_UNREAD_MS").unwrap_or(UNREAD));
+    *TOLD
+}
 /// How long and how far we read on after our last word, so that the client gets to read it before the reset.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 << 20;
@@ -216,7 +223,7 @@ async fn converse<Io: Transport>(io: Io, router: Router, peer: Peer, standing: &
         async move { answer.await.map(|answer| answer.map(|body| Answer::new(line, open, body))) }
     });
     let builder = protocol();
-    let wire = Wire::new(io, line.clone(), FIRST_BYTES, UNREAD);
+    let wire = Wire::new(io, line.clone(), FIRST_BYTES, unread());
     let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
     let mut idle = pin!(standing.idle(Instant::now(), kept));
     let mut gone = pin!(line.watch(ties));

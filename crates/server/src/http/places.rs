@@ -1,19 +1,19 @@
 //! Who is connected: so many in all, so many of one address, and who has to leave when somebody new comes.
 //!
 //! Whoever showed a valid token or ticket keeps its place. Of the others, the one that has been idle the longest gives its place to a
-//! newcomer when all are taken, so that strangers with many addresses cannot lock the house out by sitting there.
+//! newcomer when all are taken: all of its own address, or all that there are. So neither a program that sits there locks out the others
+//! of its machine, nor strangers with many addresses the house.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::listener::is_here;
-use super::rate::{Counts, Taken, house};
+use super::rate::house;
 use crate::lock::lock;
 
 /// How many connections may be open at once: from other machines in all, from one of them, and from this one.
@@ -23,18 +23,25 @@ const CONNECTIONS_FROM_HERE: usize = 512;
 
 /// Who is connected, over all sockets. This machine itself has its own share, so that nobody in the LAN can lock the
 /// owner out. Cheap to clone; clones count together.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Connections {
-    others: Arc<Mutex<Others>>,
-    here: Arc<Semaphore>,
-    by_address: Counts<IpAddr>,
+    seats: Arc<Mutex<Seats>>,
 }
 
-/// Those from other machines, by a number that is never used twice.
+/// Where somebody comes from, as far as places are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whence {
+    /// This machine.
+    Here,
+    /// Another one, or a whole network where that is one house.
+    Address(IpAddr),
+}
+
+/// All who are connected, by a number that is never used twice.
 #[derive(Debug, Default)]
-struct Others {
+struct Seats {
     next: u64,
-    standing: HashMap<u64, Arc<Standing>>,
+    seated: HashMap<u64, (Whence, Arc<Standing>)>,
 }
 
 /// What is known of one connection.
@@ -59,66 +66,53 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) standing: Arc<Standing>,
-    _kept: Kept,
-}
-
-#[derive(Debug)]
-#[allow(dead_code, reason = "held for what dropping them does")]
-enum Kept {
-    Here(OwnedSemaphorePermit),
-    Among(Seated, Taken<IpAddr>),
-}
-
-#[derive(Debug)]
-struct Seated {
-    others: Arc<Mutex<Others>>,
+    seats: Arc<Mutex<Seats>>,
     number: u64,
-}
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self { others: Arc::default(), here: Arc::new(Semaphore::new(CONNECTIONS_FROM_HERE)), by_address: Counts::default() }
-    }
 }
 
 impl Connections {
     /// A place for one more connection; `None` when there are too many.
     pub(super) fn place(&self, remote: SocketAddr, local: SocketAddr) -> Option<Place> {
         let standing = Arc::new(Standing::new());
-        if is_here(remote, local) {
-            let permit = self.here.clone().try_acquire_owned().ok()?;
-            return Some(Place { standing, _kept: Kept::Here(permit) });
+        let (whence, share) = if is_here(remote, local) {
+            (Whence::Here, CONNECTIONS_FROM_HERE)
+        } else {
+            (Whence::Address(house(remote.ip())), CONNECTIONS_PER_ADDRESS)
+        };
+        let mut seats = lock(&self.seats);
+        // First its own: an address which has all that it may have drives nobody else out.
+        if seats.count(|one| one == whence) >= share {
+            seats.drive_out(|one| one == whence)?;
+        } else if whence != Whence::Here && seats.count(|one| one != Whence::Here) >= CONNECTIONS {
+            seats.drive_out(|one| one != Whence::Here)?;
         }
-        // First, so that an address which has all that it may have drives nobody out.
-        let counted = self.by_address.take(house(remote.ip()), CONNECTIONS_PER_ADDRESS)?;
-        let mut others = lock(&self.others);
-        if others.standing.len() >= CONNECTIONS {
-            others.drive_out()?;
-        }
-        let number = others.next;
-        others.next += 1;
-        others.standing.insert(number, standing.clone());
-        let seated = Seated { others: self.others.clone(), number };
-        Some(Place { standing, _kept: Kept::Among(seated, counted) })
+        let number = seats.next;
+        seats.next += 1;
+        seats.seated.insert(number, (whence, standing.clone()));
+        Some(Place { standing, seats: self.seats.clone(), number })
     }
 }
 
-impl Others {
-    /// Ends the stranger that has been idle the longest, or if none is idle, the one that was served the longest ago.
-    fn drive_out(&mut self) -> Option<()> {
-        let rank = |(number, standing): (&u64, &Arc<Standing>)| {
+impl Seats {
+    fn count(&self, among: impl Fn(Whence) -> bool) -> usize {
+        self.seated.values().filter(|(whence, _)| among(*whence)).count()
+    }
+
+    /// Ends the stranger among these that has been idle the longest, or if none is idle, the one that was served the longest ago.
+    fn drive_out(&mut self, among: impl Fn(Whence) -> bool) -> Option<()> {
+        let rank = |(number, (whence, standing)): (&u64, &(Whence, Arc<Standing>))| {
             let state = standing.state();
-            (!state.known).then_some(((state.open > 0, state.since), *number))
+            (among(*whence) && !state.known).then_some(((state.open > 0, state.since), *number))
         };
-        let (_, number) = self.standing.iter().filter_map(rank).min()?;
-        self.standing.remove(&number)?.ended.cancel();
+        let (_, number) = self.seated.iter().filter_map(rank).min()?;
+        self.seated.remove(&number)?.1.ended.cancel();
         Some(())
     }
 }
 
-impl Drop for Seated {
+impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.others).standing.remove(&self.number);
+        lock(&self.seats).seated.remove(&self.number);
     }
 }
 
@@ -192,21 +186,38 @@ mod tests {
     fn one_address_cannot_take_all_connections() {
         let connections = Connections::default();
         let take = |remote: String| place(&connections, &remote);
-        let greedy: Vec<_> = (0..200).map_while(|n| take(format!("192.168.1.9:{}", n + 1))).collect();
+        let known = |place: &Place| place.standing.known();
+        let greedy: Vec<_> = (0..200).map_while(|n| take(format!("192.168.1.9:{}", n + 1))).inspect(known).collect();
         assert_eq!(greedy.len(), CONNECTIONS_PER_ADDRESS);
-        let network: Vec<_> = (0..200).map_while(|n| take(format!("[2001:db8::{n:x}]:1"))).collect();
+        let network: Vec<_> = (0..200).map_while(|n| take(format!("[2001:db8::{n:x}]:1"))).inspect(known).collect();
         assert_eq!(network.len(), CONNECTIONS_PER_ADDRESS, "an IPv6 network is one address");
-        greedy.iter().chain(&network).for_each(|place| place.standing.known());
         let others: Vec<_> =
             (0..600).map_while(|n| take(format!("10.0.{}.{}:1", n / 250, n % 250))).inspect(|place| place.standing.known()).collect();
         assert_eq!(others.len(), CONNECTIONS - 2 * CONNECTIONS_PER_ADDRESS, "nobody who is known is driven out");
-        let here: Vec<_> = (0..600).map_while(|_| connections.place(([127, 0, 0, 1], 9).into(), ([127, 0, 0, 1], 1).into())).collect();
+        let from_here = |_: usize| connections.place(([127, 0, 0, 1], 9).into(), ([127, 0, 0, 1], 1).into());
+        let here: Vec<_> = (0..600).map_while(from_here).inspect(known).collect();
         assert_eq!(here.len(), CONNECTIONS_FROM_HERE, "this machine has its own share");
         drop(greedy);
         assert!(take("192.168.1.9:1".to_owned()).is_some(), "places are given back");
-        drop((network, others));
-        assert_eq!(connections.by_address.len(), 0, "nothing is remembered of who has left");
-        assert!(lock(&connections.others).standing.is_empty());
+        drop((network, others, here));
+        assert!(lock(&connections.seats).seated.is_empty(), "nothing is remembered of who has left");
+    }
+
+    #[test]
+    fn who_sits_there_gives_its_place_to_others_of_its_machine() {
+        let connections = Connections::default();
+        let from_here = || connections.place(([127, 0, 0, 1], 9).into(), ([127, 0, 0, 1], 1).into()).expect("a place");
+        let neighbour = || place(&connections, "192.168.1.9:1").expect("a place");
+        let stranger = place(&connections, "192.168.1.10:1").expect("a place");
+        for (share, newcomer) in [(CONNECTIONS_FROM_HERE, &from_here as &dyn Fn() -> Place), (CONNECTIONS_PER_ADDRESS, &neighbour)] {
+            let watching = newcomer();
+            watching.standing.known();
+            let idle: Vec<_> = (0..1000).map(|_| newcomer()).collect();
+            let out = idle.iter().filter(|place| place.standing.ended.is_cancelled()).count();
+            assert_eq!(out, 1000 - (share - 1), "the longest idle ones had to leave");
+            assert!(idle[999 - (share - 2)..].iter().all(|place| !place.standing.ended.is_cancelled()), "in their order");
+            assert!(!watching.standing.ended.is_cancelled() && !stranger.standing.ended.is_cancelled(), "nobody else had to");
+        }
     }
 
     #[test]
