@@ -48,6 +48,10 @@ const WAKE: Duration = Duration::from_secs(5);
 /// A playhead that nobody moves any more lets go of the torrent's look-ahead.
 const IDLE_PLAYHEAD: Duration = Duration::from_secs(120);
 
+/// Bytes that come at some speed, and of which none was right for so long: somebody sends what is wrong.
+const NONE_RIGHT: Duration = Duration::from_secs(10);
+/// Who was connected within this time counts in words: peers who are dropped and dialled again are not told twice a second.
+const COMPANY: Duration = Duration::from_secs(12);
 /// A stream that could not be written down is tried again after so long, and then after twice as long, up to the last.
 const SAVE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How long the end of a stream waits until it is written down.
@@ -139,6 +143,8 @@ pub struct Actor {
     since: Instant,
     /// Bytes of the film at the last look, and when they last changed.
     came: (u64, Instant),
+    /// When somebody who has it was connected last.
+    met: Option<Instant>,
     torrent: Option<Torrent>,
     /// Peers that the search for metadata knows.
     found_peers: Arc<AtomicUsize>,
@@ -259,6 +265,7 @@ impl Actor {
             end,
             since: now,
             came: (0, now),
+            met: None,
             torrent: None,
             found_peers: Arc::default(),
             first: Vec::new(),
@@ -675,15 +682,21 @@ impl Actor {
             None => self.part.as_ref().map_or_else(|| self.found_peers.load(Ordering::Relaxed), Part::peers),
         };
         let speed = stats.as_ref().map_or(0, |stats| stats.download_speed);
-        let starved = stats.as_ref().is_some_and(|stats| stats.downloaded < stats.total && stats.download_speed == 0);
+        // What comes and is wrong does not count.
+        let comes = speed > 0 && self.came.1.elapsed() < NONE_RIGHT;
+        let starved = stats.as_ref().is_some_and(|stats| stats.downloaded < stats.total && !comes);
         let ready = matches!(state, State::Ready { .. });
         let since = if ready { self.came.1 } else { self.since };
         let paused = *self.paused.borrow();
         let full = stats.as_ref().is_some_and(|stats| stats.state == TorrentState::Full);
         let encoder = self.stream.presentation_now().and_then(|presentation| presentation.video()?.waits_for_encoder());
+        if peers > 0 {
+            self.met = Some(Instant::now());
+        }
+        let in_company = self.met.is_some_and(|met| met.elapsed() < COMPANY);
         let moving = Moving {
             seconds: since.elapsed().as_secs(),
-            peers,
+            peers: peers.max(usize::from(in_company)),
             speed,
             starved,
             encoder: encoder.map(|since| since.elapsed().as_secs()),
