@@ -6,8 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -284,6 +284,8 @@ impl Devices {
     /// # Errors
     /// When the store cannot be read.
     pub async fn open(store: Arc<Store>, admin: &Token) -> Result<Arc<Self>, StoreError> {
+        // From here on it is known how much time has passed.
+        let _ = Now::present();
         let (people, devices) = (store.people(), store.devices());
         let mut known = Known::default();
         for row in people.await? {
@@ -309,19 +311,19 @@ impl Devices {
 
     /// Whose token this is, asked from this address just now. From memory, in a time that does not grow with the number of devices.
     pub fn who(&self, token: &Token, from: IpAddr) -> Option<Holder> {
-        self.who_at(token, from, now())
+        self.who_at(token, from, Now::present())
     }
 
-    fn who_at(&self, token: &Token, from: IpAddr, now: Timestamp) -> Option<Holder> {
-        let known = self.read();
-        let device = known.by_token(&token.hash()).filter(|device| !device.is_idle(now))?;
-        *device.seen() = Seen { at: Some(now), from: Some(from.to_canonical()), unwritten: true };
+    fn who_at(&self, token: &Token, from: IpAddr, now: impl Into<Now>) -> Option<Holder> {
+        let (known, now) = (self.read(), now.into());
+        let device = known.by_token(&token.hash()).filter(|device| !device.is_idle(now.vouched))?;
+        *device.seen() = Seen { at: Some(now.told), from: Some(from.to_canonical()), unwritten: true };
         Some(device.holder.clone())
     }
 
     /// The device with this id, as long as it is one: for tickets.
     pub fn holder(&self, id: &DeviceId) -> Option<Holder> {
-        self.holder_at(id, now())
+        self.holder_at(id, Now::present().vouched)
     }
 
     fn holder_at(&self, id: &DeviceId, now: Timestamp) -> Option<Holder> {
@@ -448,14 +450,14 @@ impl Devices {
 
     /// One device, if it exists for this one.
     pub fn get(&self, id: &DeviceId, for_whom: &Holder) -> Option<DeviceView> {
-        let (known, now) = (self.read(), now());
+        let (known, now) = (self.read(), Now::present().vouched);
         let device = known.by_id.get(id).filter(|device| for_whom.sees(&device.holder.person) && !device.is_idle(now))?;
         Some(known.view(device, Some(&for_whom.device)))
     }
 
     /// The devices that exist for this one: its own person's, and for the owner all. The oldest first.
     pub fn list(&self, for_whom: &Holder) -> Vec<DeviceView> {
-        let (known, now) = (self.read(), now());
+        let (known, now) = (self.read(), Now::present().vouched);
         let seen = known.by_id.values().filter(|device| for_whom.sees(&device.holder.person) && !device.is_idle(now));
         let mut list: Vec<_> = seen.collect();
         list.sort_by(|a, b| (a.created_at, a.id()).cmp(&(b.created_at, b.id())));
@@ -505,7 +507,7 @@ impl Devices {
         while !ended {
             ended = tokio::time::timeout(WRITING_PACE, stop.cancelled()).await.is_ok();
             if started.elapsed() >= FIRST_DROP {
-                self.drop_idle(now());
+                self.drop_idle(Now::present().vouched);
             }
             if let Err(error) = self.write_down().await {
                 tracing::warn!(%error, "who was seen could not be written down");
@@ -558,6 +560,31 @@ impl Devices {
 
     fn write(&self) -> RwLockWriteGuard<'_, Known> {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What time it is.
+#[derive(Debug, Clone, Copy)]
+struct Now {
+    /// By the wall's clock.
+    told: Timestamp,
+    /// The same, as far as the time that has passed in this run vouches for it: a clock that jumps ahead makes nobody idle, and nobody is
+    /// forgotten for it.
+    vouched: Timestamp,
+}
+
+impl Now {
+    fn present() -> Self {
+        static BEGAN: LazyLock<(Timestamp, Instant)> = LazyLock::new(|| (now(), Instant::now()));
+        let ((at, began), told) = (*BEGAN, now());
+        let passed = SignedDuration::try_from(began.elapsed()).ok().and_then(|passed| at.checked_add(passed).ok());
+        Self { told, vouched: passed.map_or(told, |passed| passed.min(told)) }
+    }
+}
+
+impl From<Timestamp> for Now {
+    fn from(now: Timestamp) -> Self {
+        Self { told: now, vouched: now }
     }
 }
 
