@@ -1,5 +1,6 @@
 //! Clients that ask for too much, read too little, or leave in the middle; and a server that runs out of descriptors because of them.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::cable::Wire;
 use super::stage::{Held, House, PACE, Row, Theatre, eventually};
 use super::viewer::{LONG, Viewer};
 
@@ -65,6 +67,7 @@ async fn a_thousand_connections_that_say_nothing_shut_nobody_out_for_long() {
     row.saw(format!("who watches: 503 × {}, broken off × {}", got.late, got.broken));
     row.back_after(got.took);
     let waited = a_newcomer_is_answered(&house).await;
+    assert!(waited < Duration::from_secs(5), "somebody new waits {waited:?}");
     row.saw(format!("somebody new from the same machine waits {:.1} s", waited.as_secs_f64()));
     // They are cut off by themselves, although they stay.
     eventually("the silent are gone", || sockets(&house) <= before + 4).await;
@@ -212,6 +215,62 @@ async fn requests_that_are_cut_off_leave_nothing_behind() {
     row.saw(format!("503 segment_late × {}, broken off × {}", got.late, got.broken));
     row.back_after(Duration::ZERO);
     eventually("they are gone", || sockets(&house) <= before + 4).await;
+    watch.ends().await;
+    row.write();
+    house.closes().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_vanishes_in_the_middle_of_an_answer_is_let_go() {
+    let Some(wire) = Wire::lay() else { return };
+    let mut row = Row::of("clients", "a phone's network vanishes in the middle of an answer, and comes back");
+    // What a client may leave unread is thrown away after two minutes; here after four seconds.
+    let house = House::with(&["--bind", &wire.near()], &[("TEST_UNREAD_MS", "4000")]).await;
+    let theatre = Theatre::of(60).await;
+    let (viewer, watch) = theatre.begins(&house.server, json!({})).await;
+    viewer.plays(&house.server, 0..=viewer.last()).await;
+    let direct = house.server.status(&viewer.id).await["directUrl"].as_str().expect("a URL").to_owned();
+    let path = house.server.here(&direct).replace(house.server.base(), "");
+    let (url, folder) = (format!("{}{path}", house.server.https()), tempfile::tempdir().expect("a folder"));
+    let phone = |version: &str, rate: &str, file: &Path| {
+        let mut curl = wire.at_the_far_end("curl");
+        curl.arg(version);
+        curl.args(["--silent", "--show-error", "--fail", "--insecure", "--noproxy", "*", "--limit-rate", rate, "--output"])
+            .arg(file)
+            .arg(&url);
+        curl
+    };
+    let before = sockets(&house);
+    let (part, other, whole) = (folder.path().join("part"), folder.path().join("other part"), folder.path().join("whole"));
+    let mut watching =
+        [("--http1.1", &part), ("--http2", &other)].map(|(version, file)| phone(version, "300k", file).spawn().expect("curl"));
+    let come = |file: &Path| std::fs::metadata(file).map_or(0, |file| file.len());
+    eventually("the film comes to the phones", || come(&part) > 500_000 && come(&other) > 500_000).await;
+    assert!(sockets(&house) > before + 1, "their connections are among those that are counted");
+    wire.far_end_vanishes();
+    let gone = Instant::now();
+    viewer.plays(&house.server, 0..=viewer.last()).await;
+    for (what, left) in [("HTTP/1.1", 1), ("HTTP/2", 0)] {
+        eventually("its connection is let go", || sockets(&house) <= before + left).await;
+        let held = gone.elapsed();
+        assert!(held > Duration::from_secs(2), "nobody is let go who is only slow: {held:?}");
+        row.saw(format!(
+            "let go of after {:.0} s by {what} (where four seconds are the bound for what is left unread)",
+            held.as_secs_f64()
+        ));
+    }
+    let all = theatre.film.metadata().expect("the film").len();
+    for (phone, file) in watching.iter_mut().zip([&part, &other]) {
+        assert!(phone.try_wait().expect("its end").is_none() && come(file) < all, "it was cut off");
+        phone.kill().ok();
+        phone.wait().expect("gone");
+    }
+    wire.far_end_is_back();
+    let back = Instant::now();
+    assert!(phone("--http2", "1G", &whole).status().expect("curl").success(), "it plays again");
+    row.back_after(back.elapsed());
+    assert!(std::fs::read(&whole).expect("read") == std::fs::read(&theatre.film).expect("the film"), "the film is another one");
+    watch.told().into_iter().for_each(|told| row.saw(told));
     watch.ends().await;
     row.write();
     house.closes().await;

@@ -135,6 +135,70 @@ async fn a_database_that_cannot_be_written_stops_no_film_and_is_written_again() 
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_breaks_under_the_film_is_told_and_the_film_goes_on_when_it_is_started_again() {
+    let mut row = Row::of("disk", "writing the film fails (EIO) for a while");
+    let disk = Disk::new();
+    let (house, theatre) = (disk.house().await, Theatre::of(60).await);
+    theatre.line.at_rate(Some(PACE));
+    let (viewer, watch) = theatre.begins(&house.server, json!({})).await;
+    viewer.plays(&house.server, 0..2).await;
+    drop(watch);
+    disk.is("write", "torrents", Duration::ZERO, Some(nix::errno::Errno::EIO));
+    let says = |status: &serde_json::Value| status["status"] == "error";
+    let told = house.server.until(&viewer.id, super::viewer::LONG.as_secs(), "told that the disk fails", says).await;
+    assert!(told["message"].as_str().is_some_and(|message| message.contains("writing the film failed")), "{told:#}");
+    row.saw(format!("error {}: “{}”", told["error"]["code"], told["message"].as_str().expect("a message")));
+    assert_eq!(house.server.get("/api/health").await.json()["status"], "ok");
+    disk.recovers();
+    theatre.line.at_rate(None);
+    let ended = Instant::now();
+    let again = house.server.play(&theatre.link(), json!({})).await;
+    let viewer = Viewer::of(&house.server, &again, &theatre.film).await;
+    viewer.gets(&house.server, viewer.last()).await;
+    row.back_after(ended.elapsed());
+    viewer.plays(&house.server, 0..=viewer.last()).await;
+    row.write();
+    house.closes().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_film_that_is_emptied_under_the_viewer_never_shows_zeros() {
+    let mut row = Row::of("disk", "another program empties the file of the film, while it comes and when it is whole");
+    let (house, theatre) = (House::open().await, Theatre::of(60).await);
+    theatre.line.at_rate(Some(PACE));
+    let (viewer, watch) = theatre.begins(&house.server, json!({})).await;
+    viewer.plays(&house.server, 0..3).await;
+    watch.told();
+    let empty = || {
+        let films = find(&house, "torrents").expect("a folder of films").join("torrents");
+        let file = films.join(theatre.swarm.info_hash().to_string()).join("0");
+        let file = std::fs::File::options().write(true).open(file).expect("the film's file");
+        assert!(file.metadata().expect("its length").len() > 0);
+        file.set_len(0).expect("emptied");
+    };
+    let mut late = 0;
+    for whole in [false, true] {
+        if whole {
+            house.server.until(&viewer.id, super::viewer::LONG.as_secs(), "complete", |status| status["phase"] == "complete").await;
+        }
+        empty();
+        let emptied = Instant::now();
+        // What comes now is written behind a hole.
+        late += viewer.gets(&house.server, viewer.last()).await.late;
+        row.back_after(emptied.elapsed());
+        late += viewer.plays(&house.server, 0..=viewer.last()).await.late;
+        theatre.line.at_rate(None);
+        let direct = house.server.fetch(house.server.status(&viewer.id).await["directUrl"].as_str().expect("a URL")).await;
+        assert!(direct == std::fs::read(&theatre.film).expect("the film"), "the film is another one");
+    }
+    row.saw(format!("503 segment_late × {late}"));
+    watch.told().into_iter().for_each(|told| row.saw(told));
+    watch.ends().await;
+    row.write();
+    house.closes().await;
+}
+
 /// Another program that has the database for itself, until it is dropped.
 struct Holder(Child);
 

@@ -22,6 +22,7 @@ mod stage;
 mod viewer;
 
 mod clients;
+mod clock;
 mod disk;
 mod network;
 mod process;

@@ -112,6 +112,40 @@ async fn wrong_pieces_of_the_only_peer_are_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_liar_who_is_the_only_one_is_told_of_steadily() {
+    let mut row = Row::of("network", "the only peer sends wrong pieces for half a minute");
+    let (house, theatre) = (House::open().await, Theatre::of(60).await);
+    theatre.line.at_rate(Some(PACE));
+    let (viewer, watch) = theatre.begins(&house.server, json!({})).await;
+    let held = Held::by(&house.server, &viewer).await;
+    theatre.line.spoils_pieces();
+    let lies = async {
+        // Until it is known that what comes is wrong.
+        tokio::time::sleep(Duration::from_secs(14)).await;
+        watch.told();
+        let before = theatre.line.dialled();
+        tokio::time::sleep(Duration::from_secs(16)).await;
+        let (told, calls) = (watch.told_in_order(), theatre.line.dialled() - before);
+        assert!(told.len() <= 2, "it flickers: {told:#?}");
+        row.saw(format!("in 16 s, {} times dropped and called again: {}", calls, told.join(", then ")));
+        theatre.line.at_rate(None);
+        theatre.line.recovers();
+        Instant::now()
+    };
+    let jump = async {
+        viewer.gets(&house.server, viewer.last()).await;
+        Instant::now()
+    };
+    let (ended, came) = tokio::join!(lies, jump);
+    row.back_after(came.saturating_duration_since(ended));
+    held.is_all_there(&house.server, &viewer, &mut row).await;
+    viewer.plays(&house.server, 0..=viewer.last()).await;
+    watch.ends().await;
+    row.write();
+    house.closes().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_babbles_is_left_and_called_again() {
     interrupts(
         "the only peer sends nothing that makes sense",
@@ -361,6 +395,7 @@ async fn a_tracker_that_fails_at_first_is_asked_again() {
     let ended = Instant::now();
     tracker.mood.send_replace(Mood::Says(Tracker::with(theatre.line.front())));
     let ready = house.server.until(&id(&started), LONG.as_secs(), "ready", |status| status["status"] == "ready").await;
+    assert!(tracker.asked() > 1, "it was asked again");
     row.back_after(ended.elapsed());
     let viewer = Viewer::of(&house.server, &ready, &theatre.film).await;
     viewer.plays(&house.server, 0..=viewer.last()).await;

@@ -134,8 +134,19 @@ async fn an_ffmpeg_that_is_removed_while_somebody_watches_is_found_again_when_it
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ffmpeg_that_talks_without_end_is_listened_to_and_works() {
     let stub = Stub::new();
-    stub.becomes("for word; do shift; [ \"$word\" = error ] && word=trace; set -- \"$@\" \"$word\"; done; exec ffmpeg \"$@\"");
-    conversion_is_hit("ffmpeg fills its stderr with megabytes", &stub, async |_| {}, async |_| {}).await;
+    // It becomes ffmpeg, under a name of its own, when all it had to say was taken.
+    let talks = "import os, sys\nfor _ in range(256):\n    left = b\"x\" * 32767 + b\"\\n\"\n    while left: left = left[os.write(2, left):]\n\
+                 os.execvp(\"ffmpeg\", [\"ffmpeg-that-talked\"] + sys.argv[1:])";
+    stub.becomes(&format!("exec /usr/bin/python3 -c '{talks}' \"$@\""));
+    let talked =
+        |house: &House| house.server.children().iter().any(|(_, line)| line.starts_with("ffmpeg-that-talked") && line.contains("libx264"));
+    conversion_is_hit(
+        "ffmpeg says eight megabytes on stderr before it works",
+        &stub,
+        async |house| eventually("it was listened to until the end", || talked(house)).await,
+        async |_| {},
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,6 +188,8 @@ async fn a_server_that_was_asleep_calls_its_peers_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ffmpeg_that_says_it_is_done_too_early_is_not_believed() {
     let stub = Stub::new();
+    // So slow that the middle is left to those who come then.
+    stub.becomes("exec ffmpeg -re \"$@\"");
     let mut row = Row::of("process", "ffmpeg ends after a few segments each time and says that it is done");
     let house = House::with(&["--ffmpeg", &stub.flag()], &[]).await;
     let theatre = Theatre::of(60).await;
@@ -187,9 +200,24 @@ async fn an_ffmpeg_that_says_it_is_done_too_early_is_not_believed() {
     stub.becomes(
         "for word; do shift; [ \"$word\" = pipe:1 ] && set -- \"$@\" -fs 600000; set -- \"$@\" \"$word\"; done; exec ffmpeg \"$@\"",
     );
+    eventually("the slow one was killed", || signal_encoders(&house, Signal::SIGKILL)).await;
     let middle = viewer.last() / 2;
-    let got = viewer.plays(&house.server, middle..middle + 6).await;
-    row.saw(format!("503 segment_late × {}, broken off × {}", got.late, got.broken));
+    let (mut cut_off, over) = (std::collections::BTreeSet::new(), tokio_util::sync::CancellationToken::new());
+    let counts = async {
+        while !over.is_cancelled() {
+            let runs = house.server.children().into_iter().filter(|(_, line)| line.contains("-fs 600000") && line.contains("libx264"));
+            cut_off.extend(runs.map(|(pid, _)| pid));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let plays = async {
+        let got = viewer.plays(&house.server, middle..middle + 6).await;
+        over.cancel();
+        got
+    };
+    let ((), got) = tokio::join!(counts, plays);
+    assert!(cut_off.len() > 1, "one run of so few bytes cannot have made all six segments: {cut_off:?}");
+    row.saw(format!("six segments by {} runs, 503 segment_late × {}, broken off × {}", cut_off.len(), got.late, got.broken));
     watch.told().into_iter().for_each(|told| row.saw(told));
     stub.becomes("exec ffmpeg \"$@\"");
     let ended = Instant::now();
@@ -267,6 +295,90 @@ async fn a_start_is_not_ended_by_a_player_that_asks_for_another_place_too_soon()
     row.back_after(begun.elapsed());
     watch.told().into_iter().for_each(|told| row.saw(told));
     watch.ends().await;
+    row.write();
+    house.closes().await;
+}
+
+/// What a program that lies in ffprobe's place prints, as a script.
+fn lies() -> Vec<(&'static str, String)> {
+    let told = |format: &str, streams: &str| format!("exec cat <<'end'\n{{\"format\":{format},\"streams\":[{streams}]}}\nend");
+    let good = r#"{"format_name":"avi","duration":"24.0","start_time":"0.0"}"#;
+    let video = |more: &str| format!(r#"{{"index":0,"codec_type":"video","codec_name":"mpeg4",{more}}}"#);
+    let usual = r#""width":854,"height":480,"pix_fmt":"yuv420p","r_frame_rate":"24/1","time_base":"1/24""#;
+    let python = |script: &str| format!("exec /usr/bin/python3 -c '{script}'");
+    vec![
+        ("absurd sizes", told(good, &video(r#""width":2147483647,"height":2147483647,"r_frame_rate":"1/0","time_base":"0/0""#))),
+        ("negative sizes", told(good, &video(r#""width":-1,"height":-480,"r_frame_rate":"-24/-1","time_base":"-1/24""#))),
+        ("sizes beyond all numbers", told(good, &video(r#""width":1e400,"height":99999999999999999999999"#))),
+        ("a length of 1e300 seconds", told(r#"{"format_name":"avi","duration":"1e300","start_time":"-1e300"}"#, &video(usual))),
+        ("a negative length", told(r#"{"format_name":"avi","duration":"-24","start_time":"NaN"}"#, &video(usual))),
+        ("an endless length", told(r#"{"format_name":"avi","duration":"inf","start_time":"0"}"#, &video(usual))),
+        ("a thousandfold length", told(r#"{"format_name":"avi","duration":"24000","start_time":"0"}"#, &video(usual))),
+        ("no tracks", told(good, "")),
+        (
+            "tracks that are not there",
+            told(
+                good,
+                &format!(
+                    "{},{}",
+                    video(usual).replace("\"index\":0", "\"index\":4294967295"),
+                    video(usual).replace("\"index\":0", "\"index\":-7")
+                ),
+            ),
+        ),
+        (
+            "words for numbers",
+            told(r#"{"format_name":17,"duration":{"a":[]},"start_time":null}"#, &video(r#""width":"wide","height":[480]"#)),
+        ),
+        (
+            "fifty thousand tracks",
+            python(
+                "import json\nprint(json.dumps({\"format\": {\"format_name\": \"avi\", \"duration\": \"24.0\"}, \"streams\": [{\"index\": n, \"codec_type\": \"audio\", \"codec_name\": \"mp3\", \"channels\": 999999, \"sample_rate\": \"0\"} for n in range(50000)]}))",
+            ),
+        ),
+        ("ten megabytes of nesting", python("import sys\nsys.stdout.write(\"[\" * 10000000)")),
+        ("ten megabytes of one word", python("import sys\nsys.stdout.write(\"{\\\"format\\\":\\\"\" + \"x\" * 10000000 + \"\\\"}\")")),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ffprobe_that_lies_is_believed_nothing_that_hurts() {
+    let mut row = Row::of("process", "ffprobe lies about the film, in thirteen ways");
+    let stub = Stub::new();
+    let house = House::with(&["--ffprobe", &stub.flag()], &[]).await;
+    let picture = "-f lavfi -i testsrc2=s=854x480:r=24:d=24";
+    let film = super::films::by_ffmpeg("film.avi", &format!("{picture} {} -c:v mpeg4 -b:v 900k -c:a mp3", super::films::sound(24.0)));
+    let theatre = Theatre::showing(film).await;
+    let before = house.server.rss();
+    for (lie, script) in lies() {
+        stub.becomes(&script);
+        let started = house.server.start(&theatre.link(), json!({})).await;
+        let over = |status: &serde_json::Value| matches!(status["status"].as_str(), Some("ready" | "error"));
+        let told = house.server.until(&id(&started), super::viewer::LONG.as_secs(), lie, over).await;
+        row.saw(format!(
+            "{lie}: {}{}",
+            told["status"].as_str().expect("a word"),
+            told["error"]["code"].as_str().map_or(String::new(), |code| format!(" {code}"))
+        ));
+        if told["status"] == "ready" {
+            // Whatever is promised then: an answer comes, and nothing breaks.
+            let url = told["streamUrl"].as_str().expect("a URL").replace("master.m3u8", "v0/0.m4s");
+            let answer = house.server.client().get(house.server.here(&url)).send().await.expect("an answer");
+            assert!(matches!(answer.status().as_u16(), 200 | 404 | 503), "{lie}: {}", answer.status());
+        }
+        assert_eq!(house.server.get("/api/health").await.json()["status"], "ok", "{lie}");
+        house.server.stop(&id(&started)).await;
+    }
+    let grown = house.server.rss().saturating_sub(before) >> 20;
+    assert!(grown < 150, "{grown} MiB more");
+    row.saw(format!("{grown} MiB of memory more"));
+    stub.becomes("exec ffprobe \"$@\"");
+    let ended = Instant::now();
+    let ready = house.server.play(&theatre.link(), json!({})).await;
+    let viewer = Viewer::of(&house.server, &ready, &theatre.film).await;
+    viewer.gets(&house.server, 0).await;
+    row.back_after(ended.elapsed());
+    viewer.plays(&house.server, 0..=viewer.last()).await;
     row.write();
     house.closes().await;
 }

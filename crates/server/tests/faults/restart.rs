@@ -1,14 +1,17 @@
-//! The server is killed with no chance to tidy up, at any moment of a busy time.
+//! The server is killed with no chance to tidy up, or the current goes, at any moment of a busy time.
 //!
 //! What it had answered before is a promise. After each start the promises are compared with what is there, and the files with the
 //! database.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,9 @@ use super::viewer::{LONG, Viewer};
 
 /// How often it is killed; `FAULTS_KILLS` is another number.
 const KILLS: u64 = 50;
+
+/// How often the current goes; `FAULTS_CUTS` is another number.
+const CUTS: u64 = 10;
 
 /// What chance the test has; `FAULTS_SEED` is another one.
 const SEED: u64 = 0x0bad_cafe_f00d_d00d;
@@ -265,13 +271,114 @@ async fn agrees(server: &TestServer, row: &mut Row) {
     }
 }
 
+/// What has been fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bytes {
+    /// They are all there afterwards.
+    Stay,
+    /// Those that had not reached the disk are fetched again.
+    MayGo,
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_was_answered_is_there_after_kill_9_at_any_moment() {
-    let mut row = Row::of("restart", "kill -9 at fifty moments of a busy time");
+    let row = Row::of("restart", "kill -9 at fifty moments of a busy time");
+    let server = TestServer::with(&["--metadata-timeout", "1h"], &[]).await;
+    survives(row, server, number_from("FAULTS_KILLS", KILLS), Bytes::Stay, TestServer::kill_9).await;
+}
+
+/// A disk of its own, of which only that survives which was brought to it.
+struct Platter {
+    image: tempfile::NamedTempFile,
+    at: PathBuf,
+}
+
+impl Platter {
+    /// `None` where such a thing may not be made, with the reason on stderr.
+    fn new() -> Option<Self> {
+        let image = image();
+        image.as_file().set_len(512 << 20).expect("long enough");
+        let mut make = Command::new("mkfs.ext4");
+        make.args(["-q", "-F", "-E", "lazy_itable_init=0,root_owner=0:0"]).arg(image.path());
+        let platter = Self { image, at: PathBuf::new() };
+        let (probe, fine) = (tempfile::tempdir().expect("a folder"), does(&mut make));
+        let tried = fine && platter.mount(probe.path());
+        if tried {
+            does(Command::new("umount").arg(probe.path()));
+        } else {
+            eprintln!("skipped: no file system can be made and mounted here");
+        }
+        tried.then_some(platter)
+    }
+
+    /// Nothing is brought to the disk by itself within the time of a test, but what is asked for.
+    fn mount(&self, at: &Path) -> bool {
+        does(Command::new("mount").args(["-o", "loop,commit=600"]).arg(self.image.path()).arg(at))
+    }
+
+    /// The current goes: nothing that was not brought to the disk will be there.
+    fn loses_power(&mut self, server: &mut TestServer) {
+        // It falls silent at once; only its disk would tell it otherwise.
+        kill(Pid::from_raw(server.pid() as i32), Signal::SIGSTOP).expect("stopped");
+        // FS_IOC_SHUTDOWN without flushing the log: from now on nothing reaches the disk.
+        let off = "import fcntl, os, struct, sys\nfcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+        assert!(does(Command::new("/usr/bin/python3").args(["-c", off]).arg(&self.at)), "the disk is switched off");
+        let children = server.children();
+        server.kill_9();
+        let gone = Instant::now();
+        while children.iter().any(|(pid, _)| lives(*pid)) || !does(Command::new("umount").arg(&self.at)) {
+            assert!(gone.elapsed() < LONG, "the disk is still in use");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Namespaces that others made meanwhile may still have the dead one mounted, and it would be found again by its file.
+        let next = image();
+        assert!(does(Command::new("cp").arg("--sparse=always").args([self.image.path(), next.path()])), "it is copied");
+        self.image = next;
+        assert!(self.mount(&self.at), "the journal is played back");
+    }
+}
+
+impl Drop for Platter {
+    fn drop(&mut self) {
+        if !self.at.as_os_str().is_empty() {
+            does(Command::new("umount").arg("-l").arg(&self.at));
+            let _ = std::fs::remove_dir(&self.at);
+        }
+    }
+}
+
+fn image() -> tempfile::NamedTempFile {
+    tempfile::Builder::new().prefix("faults-platter-").tempfile().expect("a file")
+}
+
+/// Whether a program does what it should; what it says otherwise is on stderr.
+fn does(program: &mut Command) -> bool {
+    let done = program.output();
+    done.is_ok_and(|done| {
+        if !done.status.success() {
+            eprintln!("{program:?}: {}", String::from_utf8_lossy(&done.stderr).trim());
+        }
+        done.status.success()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_was_answered_is_there_after_a_power_cut_at_any_moment() {
+    let row = Row::of("restart", "the current goes at ten moments of a busy time: what was not brought to the disk is lost");
+    let Some(mut platter) = Platter::new() else { return };
+    let server = TestServer::in_folder(&["--metadata-timeout", "1h"], |folder| {
+        platter.at = folder.to_owned();
+        assert!(platter.mount(folder));
+    })
+    .await;
+    survives(row, server, number_from("FAULTS_CUTS", CUTS), Bytes::MayGo, |server| platter.loses_power(server)).await;
+}
+
+/// Three clients are busy with everything, and the server dies in this way, so often; what it had answered is there each time.
+async fn survives(mut row: Row, mut server: TestServer, kills: u64, bytes: Bytes, mut dies: impl FnMut(&mut TestServer)) {
     let theatre = Theatre::of(60).await;
     theatre.line.at_rate(Some(400_000));
-    let mut server = TestServer::with(&["--metadata-timeout", "1h"], &[]).await;
-    let (kills, seed) = (number_from("FAULTS_KILLS", KILLS), number_from("FAULTS_SEED", SEED));
+    let seed = number_from("FAULTS_SEED", SEED);
     let copied = server.play(&theatre.link(), json!({})).await;
     let converted = server.play(&theatre.link(), json!({ "quality": "360p" })).await;
     let viewers = [Viewer::of(&server, &copied, &theatre.film).await, Viewer::of(&server, &converted, &theatre.film).await];
@@ -302,7 +409,7 @@ async fn whatever_was_answered_is_there_after_kill_9_at_any_moment() {
         let busy: Vec<_> = busy.collect();
         tokio::time::sleep(Duration::from_millis(Chance::of(seed, kill, 9).below(700))).await;
         let children = server.children();
-        server.kill_9();
+        dies(&mut server);
         end.cancel();
         for busy in busy {
             busy.await.expect("every answer was a right one");
@@ -315,7 +422,7 @@ async fn whatever_was_answered_is_there_after_kill_9_at_any_moment() {
         let settled = keeps(&server, promised, &mut row).await;
         *promises.lock().expect("promises") = settled;
         // What was fetched before is not fetched again.
-        let back = |status: &Value| number(status, "downloadedBytes") >= held;
+        let back = |status: &Value| bytes == Bytes::MayGo || number(status, "downloadedBytes") >= held;
         let status = server.until(&kept[0], LONG.as_secs(), "back with its bytes", back).await;
         held = number(&status, "downloadedBytes");
         if kill % 10 == 9 {

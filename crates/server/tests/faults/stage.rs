@@ -239,14 +239,20 @@ impl Watch {
 
     /// Messages that were told since the last time somebody asked, without the seconds in them.
     pub(crate) fn told(&self) -> Vec<String> {
-        let statuses = std::mem::take(&mut *self.told.lock().expect("what was told"));
         let mut told: Vec<String> = Vec::new();
-        for status in statuses {
-            let line = in_words(&status);
+        for line in self.told_in_order() {
             if !told.contains(&line) {
                 told.push(line);
             }
         }
+        told
+    }
+
+    /// The same in their order: one that comes again is told again.
+    pub(crate) fn told_in_order(&self) -> Vec<String> {
+        let statuses = std::mem::take(&mut *self.told.lock().expect("what was told"));
+        let mut told: Vec<String> = statuses.iter().map(in_words).collect();
+        told.dedup();
         told
     }
 
