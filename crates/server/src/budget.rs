@@ -50,7 +50,11 @@ impl Account {
     }
 
     fn may_leave(&self, now: i64, keep: i64) -> bool {
-        self.promised <= self.held && self.held > 0 && now.saturating_sub(self.used) >= keep
+        self.promised <= self.held && self.held > 0 && self.is_unwatched(now, keep)
+    }
+
+    fn is_unwatched(&self, now: i64, keep: i64) -> bool {
+        now.saturating_sub(self.used) >= keep
     }
 }
 
@@ -74,8 +78,10 @@ pub struct Books {
 pub enum Verdict {
     /// There is room for it.
     Fits,
-    /// When these films have left (in this order), and segments take no more than so many bytes.
+    /// When these films are fetched no further, these have left (in this order), and segments take no more than so many bytes.
     After {
+        /// Films that are not whole and that nobody watches: what is still to come of them waits for room.
+        hold_back: Vec<Film>,
         /// The one first that nobody has watched for longest.
         leave: Vec<Film>,
         /// What segments may still take.
@@ -144,7 +150,18 @@ impl Books {
         idle
     }
 
+    /// Films of which something is still to come though nobody watches them, the one first that nobody has watched for longest.
+    fn unfinished(&self, now: i64) -> Vec<(&Film, &Account)> {
+        let waits = |account: &Account| account.promised > account.held && account.is_unwatched(now, self.keep);
+        let mut unfinished: Vec<_> = self.films.iter().filter(|(_, account)| waits(account)).collect();
+        unfinished.sort_by_key(|(key, account)| (account.used, **key));
+        unfinished
+    }
+
     /// Whether a film may be fetched that takes `whole` bytes in the end. Changes nothing.
+    ///
+    /// Whole films that nobody watches leave first: they were seen, or can be had again in the time that they took. Then what is still to
+    /// come of films that nobody watches is put off, which loses nothing but time, and at last these leave too.
     pub fn admit(&self, film: Film, whole: u64, now: i64) -> Verdict {
         let own = self.films.get(&film).copied();
         let whole = whole.max(own.map_or(0, |own| own.held));
@@ -157,19 +174,23 @@ impl Books {
         if fits(others, self.segments.max(self.least_for_segments())) {
             return Verdict::Fits;
         }
-        let mut leave = Vec::new();
-        let mut idle = self.idle(now).into_iter().filter(|(key, _)| **key != film);
+        let (mut hold_back, mut leave) = (Vec::new(), Vec::new());
+        let idle = self.idle(now).into_iter().map(|(key, account)| (key, account.charge(), true));
+        let unfinished = self.unfinished(now);
+        let to_come = unfinished.iter().map(|(key, account)| (*key, account.promised - account.held, false));
+        let come = unfinished.iter().filter(|(_, account)| account.held > 0).map(|(key, account)| (*key, account.held, true));
+        let mut give_way = idle.chain(to_come).chain(come).filter(|(key, ..)| **key != film);
         while !fits(others, self.least_for_segments()) {
-            let Some((key, account)) = idle.next() else {
+            let Some((key, bytes, leaves)) = give_way.next() else {
                 let held = own.map_or(0, |own| own.held);
                 let room = self.limit.saturating_sub(self.least_for_segments());
                 let free = room.saturating_sub(others).saturating_sub(held);
                 return Verdict::Never(Shortage { needed: whole - held, free, limit: self.limit, others });
             };
-            others -= account.charge();
-            leave.push(*key);
+            others -= bytes;
+            if leaves { &mut leave } else { &mut hold_back }.push(*key);
         }
-        Verdict::After { leave, segments: self.limit - others - whole }
+        Verdict::After { hold_back, leave, segments: self.limit - others - whole }
     }
 
     /// What segments may take: what films leave of it, and always enough to go on playing, as long as that is really free.
@@ -385,8 +406,9 @@ impl Budget {
         let mut state = lock(&self.state);
         self.look(&mut state);
         let mut verdict = state.books.admit(film, whole, now);
-        if let Verdict::After { leave, segments } = &verdict
+        if let Verdict::After { hold_back, leave, segments } = &verdict
             && leave.is_empty()
+            && hold_back.is_empty()
         {
             let most = *segments;
             drop(state);

@@ -191,6 +191,17 @@ impl Torrent {
         }
     }
 
+    /// The same for a film that somebody had before: it waits for room, where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn film_again(&self, index: usize) -> Result<Source, TorrentError> {
+        match self {
+            Self::Peers(torrent) => torrent.film_again(index).await,
+            Self::Mock(pack) => pack.film(index),
+        }
+    }
+
     /// Stops fetching a file.
     pub fn release(&self, index: usize) {
         if let Self::Peers(torrent) = self {

@@ -74,17 +74,26 @@ impl Model {
     fn ask(&mut self, film: u8, size: u64) -> Result<(), TestCaseError> {
         let whole = self.books.films.get(&key(film)).map_or(size, |account| account.held.max(size));
         let mut verdict = self.books.admit(key(film), whole, self.now);
-        if let Verdict::After { leave, segments } = verdict {
+        if let Verdict::After { hold_back, leave, segments } = verdict {
+            for held_back in &hold_back {
+                let account = self.books.films.get_mut(held_back).expect("what waits is here");
+                prop_assert!(*held_back != key(film) && account.promised > account.held, "nobody waits in vain");
+                prop_assert!(self.now - account.used >= self.books.keep, "what is being watched goes on");
+                account.promised = 0;
+            }
             for (n, gone) in leave.iter().enumerate() {
                 let account = self.books.films.remove(gone).expect("what leaves was here");
                 prop_assert!(*gone != key(film), "nobody leaves for himself");
                 prop_assert!(account.promised <= account.held, "what is being fetched stays");
                 prop_assert!(self.now - account.used >= self.books.keep, "what is being watched stays");
-                let idler = |other: &&Account| {
+                let idler = |other: &Account| {
                     other.promised <= other.held && other.held > 0 && other.used < account.used && self.now - other.used >= self.books.keep
                 };
-                let rest = self.books.films.iter().filter(|(other, _)| !leave[n..].contains(other) && **other != key(film));
-                prop_assert!(rest.map(|(_, other)| other).find(idler).is_none(), "the one first that was not watched for longest");
+                // Those that are not whole leave after all that are.
+                let alike = |other: &Film| hold_back.contains(other) == hold_back.contains(gone);
+                let mut rest = self.books.films.iter().filter(|(other, _)| alike(other) && !leave[n..].contains(other));
+                let other = rest.find(|(other, account)| **other != key(film) && idler(account));
+                prop_assert!(other.is_none(), "the one first that was not watched for longest");
             }
             self.books.segments = self.books.segments.min(segments);
             verdict = self.books.admit(key(film), whole, self.now);
@@ -159,14 +168,21 @@ proptest! {
 #[test]
 fn segments_go_first_then_films_that_nobody_watches_and_nothing_else() {
     let account = |held, promised, used| Account { held, promised, used };
-    let films = [(key(1), account(300, 0, 10)), (key(2), account(300, 0, 5)), (key(3), account(100, 200, 0)), (key(4), account(50, 0, 99))];
+    let films =
+        [(key(1), account(300, 0, 10)), (key(2), account(300, 0, 5)), (key(3), account(100, 200, 60)), (key(4), account(50, 0, 99))];
     let books = Books { limit: 1600, segments: 500, films: films.into_iter().collect(), kept: std::collections::BTreeMap::new(), keep: 50 };
+    let keys = |films: &[u8]| films.iter().copied().map(key).collect();
+    let after = |hold_back: &[u8], leave: &[u8], segments| Verdict::After { hold_back: keys(hold_back), leave: keys(leave), segments };
     assert_eq!(books.admit(key(9), 200, 100), Verdict::Fits);
-    assert_eq!(books.admit(key(9), 300, 100), Verdict::After { leave: vec![], segments: 450 });
-    assert_eq!(books.admit(key(9), 800, 100), Verdict::After { leave: vec![key(2)], segments: 250 });
-    assert_eq!(books.admit(key(9), 1200, 100), Verdict::After { leave: vec![key(2), key(1)], segments: 150 });
+    assert_eq!(books.admit(key(9), 300, 100), after(&[], &[], 450));
+    assert_eq!(books.admit(key(9), 800, 100), after(&[], &[2], 250));
+    assert_eq!(books.admit(key(9), 1200, 100), after(&[], &[2, 1], 150));
     let Verdict::Never(shortage) = books.admit(key(9), 1300, 100) else { panic!("one is being fetched, one is being watched") };
     assert_eq!((shortage.needed, shortage.free, shortage.limit, shortage.others), (1300, 1250, 1600, 250));
+    // Later nobody has watched the unfinished one for long: first what is to come of it waits, then it leaves as well.
+    assert_eq!(books.admit(key(9), 1300, 110), after(&[3], &[2, 1], 150));
+    assert_eq!(books.admit(key(9), 1400, 110), after(&[3], &[2, 1, 3], 150));
+    assert!(matches!(books.admit(key(9), 1500, 110), Verdict::Never(_)));
 }
 
 #[test]
@@ -342,4 +358,85 @@ async fn a_conversion_larger_than_the_rest_of_the_budget_plays_to_its_end() {
     assert_eq!(segments(&server, &converted, "v0").await.len(), all.len());
     assert_eq!(server.status(&id(&copied)).await["status"], "ready");
     assert!(audit.most() <= budget, "{} bytes, {bytes} of segments", audit.most());
+}
+
+/// Says that it waits for room.
+fn waits_for_room(status: &Value) -> bool {
+    status["messageKey"] == "no_space"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_longer_fits_after_a_restart_plays_what_is_here_and_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let film = film(folder.path(), 20, 30);
+    let slow = SwarmOptions { rate: Some(700_000), piece_len: 64 << 10, ..SwarmOptions::default() };
+    let swarm = Swarm::seed(&film, slow).await;
+    let mut server = TestServer::open().await;
+    let ready = server.play(&swarm.link(), json!({})).await;
+    server.until(&id(&ready), LONG, "a third", |status| status["downloadProgress"].as_f64() > Some(33.0)).await;
+    let beside = |name: &str| ready["streamUrl"].as_str().expect("a URL").replace("master.m3u8", name);
+    let first = server.fetch(&beside("v0/0.m4s")).await;
+    let allow = async |server: &TestServer, bytes: u64| {
+        let changed = server.call(reqwest::Method::PATCH, "/api/settings", Some(json!({ "cacheMaxBytes": bytes }))).await;
+        assert_eq!(changed.status, 200, "{}", changed.text());
+    };
+    allow(&server, 5 * MIB).await;
+    server.kill_9();
+    server.restart().await;
+    let audit = Auditor::of(&server);
+    let waits = server.until(&id(&ready), LONG, "said to wait for room", waits_for_room).await;
+    assert_eq!((&waits["status"], &waits["phase"]), (&json!("ready"), &json!("playable")), "{waits:#}");
+    assert!(server.fetch(&beside("v0/0.m4s")).await == first, "what is here plays");
+    let last = server.get(&beside("v0/6.m4s")).await;
+    assert_eq!(last.status, 503, "what is not here is late");
+    assert_eq!(server.status(&id(&ready)).await["status"], "ready");
+    assert!(audit.most() <= 5 * MIB, "{} bytes", audit.most());
+    allow(&server, 16 * MIB).await;
+    server.until(&id(&ready), LONG, "complete", |status| status["phase"] == "complete").await;
+    let whole = server.fetch(ready["directUrl"].as_str().expect("a URL")).await;
+    assert!(whole == std::fs::read(&film).expect("the film"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfinished_film_that_nobody_watches_stands_back_and_goes_on_by_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let slow = SwarmOptions { rate: Some(400_000), piece_len: 64 << 10, ..SwarmOptions::default() };
+    let patient = Swarm::seed(&film(folder.path(), 21, 24), slow).await;
+    let wanted = seed(&film(folder.path(), 22, 24)).await;
+    let server = TestServer::with(&["--cache-max-bytes", "12MiB"], &[("TEST_FILM_KEPT_MS", "1000")]).await;
+    let audit = Auditor::of(&server);
+    let old = server.play(&patient.link(), json!({})).await;
+    assert_eq!(old["phase"], "playable");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let new = complete(&server, &wanted).await;
+    let waits = server.until(&id(&old), LONG, "said to wait for room", waits_for_room).await;
+    assert_eq!(waits["status"], "ready", "{waits:#}");
+    assert!(waits["downloadedBytes"].as_u64() > Some(0), "what came of it stays: {waits:#}");
+    // The other one ends: the first one goes on though nobody asks for it.
+    server.stop(&id(&new)).await;
+    server.until(&id(&old), LONG, "complete", |status| status["phase"] == "complete").await;
+    assert!(audit.most() <= 12 * MIB, "{} bytes", audit.most());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversion_without_room_for_its_first_segment_waits_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let swarm = seed(&film(folder.path(), 23, 12)).await;
+    let mut server = TestServer::with(&["--cache-max-bytes", "12MiB"], &[]).await;
+    let copied = complete(&server, &swarm).await;
+    let hash = copied["infoHash"].as_str().expect("an info hash");
+    // Something that nobody knows of takes all the room.
+    let other = server.cache_dir().join("torrents/torrents").join(hash).join("other");
+    std::fs::write(&other, vec![1; 12 << 20]).expect("written");
+    server.kill_9();
+    server.restart().await;
+    let converted = server.start(&swarm.link(), json!({ "quality": "360p", "capabilities": { "video": [] } })).await;
+    let waits = server.until(&id(&converted), LONG, "said to wait for room", waits_for_room).await;
+    assert_eq!((&waits["status"], &waits["phase"]), (&json!("converting"), &json!("converting")), "{waits:#}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_ne!(server.status(&id(&converted)).await["status"], "error");
+    std::fs::remove_file(&other).expect("removed");
+    let ready = server.until_ready(&id(&converted)).await;
+    assert_ne!(ready["messageKey"], "no_space", "{ready:#}");
+    assert!(!server.fetch(&ready["streamUrl"].as_str().expect("a URL").replace("master.m3u8", "v0/0.m4s")).await.is_empty());
 }

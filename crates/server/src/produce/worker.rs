@@ -73,6 +73,8 @@ struct Run {
     /// It may make segments up to this one.
     until: watch::Sender<u32>,
     read: Instant,
+    /// Starts that wait for it hold this: it is not ended for a viewer who went elsewhere.
+    starts: Arc<()>,
     /// Its encoder, or its place in line for one. Sound needs none.
     encoder: Option<Arc<Lease>>,
     _task: AbortOnDropHandle<End>,
@@ -201,7 +203,7 @@ impl EncodeWorker {
 
     /// Lets the run that will make or has just made segment `n` go on a little farther. Where one will make it, that one is not stopped
     /// for anybody else while the answer is kept; `None` where there is none.
-    fn ask(&self, n: u32, asker: Asker) -> Option<Option<Awaited>> {
+    fn ask(&self, n: u32, asker: Asker) -> Option<(Option<Awaited>, Option<Arc<()>>)> {
         let mut runs = self.runs();
         for run in runs.all.values_mut().filter(|run| run.is_near(n)) {
             run.read = Instant::now();
@@ -215,7 +217,8 @@ impl EncodeWorker {
             });
         }
         let serving = runs.all.values().find(|run| run.serves(n))?;
-        Some(serving.encoder.as_ref().map(Lease::awaited))
+        let start = (asker == Asker::Start).then(|| serving.starts.clone());
+        Some((serving.encoder.as_ref().map(Lease::awaited), start))
     }
 
     fn begin(self: &Arc<Self>, n: u32, encoder: Option<Lease>) -> Result<(), SegmentError> {
@@ -225,8 +228,10 @@ impl EncodeWorker {
         // As many runs as there are viewers: the others were left behind by a seek.
         let viewers = self.viewers(&workshop);
         while runs.all.len() >= viewers {
-            let oldest = runs.all.iter().min_by_key(|(_, run)| run.read).map(|(id, _)| *id);
-            let left = oldest.and_then(|id| runs.all.remove(&id));
+            // What a start waits for was left by nobody. There are no more of these than starts.
+            let left = runs.all.iter().filter(|(_, run)| Arc::strong_count(&run.starts) == 1);
+            let Some(oldest) = left.min_by_key(|(_, run)| run.read).map(|(id, _)| *id) else { break };
+            let left = runs.all.remove(&oldest);
             left.and_then(|run| run.encoder).into_iter().for_each(|encoder| encoder.end());
         }
         let encoder = pictures.then(|| Arc::new(encoder.unwrap_or_else(|| workshop.encoders.for_viewer())));
@@ -237,7 +242,7 @@ impl EncodeWorker {
         let tasks = workshop.tools.tasks.clone();
         let task = self.clone().run(id, n, at.clone(), until.subscribe(), encoder.clone(), workshop);
         let task = AbortOnDropHandle::new(tasks.spawn("rendition", task));
-        runs.all.insert(id, Run { at, until, read: Instant::now(), encoder, _task: task });
+        runs.all.insert(id, Run { at, until, read: Instant::now(), starts: Arc::default(), encoder, _task: task });
         Ok(())
     }
 
@@ -327,8 +332,13 @@ impl EncodeWorker {
                         writer = Some(self.segments.create(&self.name, segment)?);
                         self.tell();
                     }
-                    if let Some(writer) = &mut writer {
-                        writer.append(&bytes)?;
+                    if let Some(mut held) = writer.take() {
+                        if let Err(error) = held.append(&bytes) {
+                            // Whoever waits for it hears why it does not come.
+                            held.fail(SegmentError::Cache(error.kind()));
+                            return Err(error.into());
+                        }
+                        writer = Some(held);
                     }
                 }
                 Made::SegmentDone { segment } => {

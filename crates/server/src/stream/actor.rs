@@ -1,7 +1,7 @@
 //! One task per stream: it carries out what [`step`] decides, keeps the numbers moving, and ends everything that it started.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use balcony_media::codec;
@@ -56,6 +56,9 @@ const COMPANY: Duration = Duration::from_secs(12);
 const SAVE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How long the end of a stream waits until it is written down.
 const SAVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Room for a first segment is waited for, and looked for so often.
+const ROOM_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long ffprobe may look at a film whose bytes have to come first.
 const PROBE_WAIT: Duration = Duration::from_secs(120);
@@ -167,6 +170,8 @@ pub struct Actor {
     new: bool,
     /// The encoder for its first segment, while it is not used yet.
     encoder: Option<Lease>,
+    /// There is no room for its first segment.
+    lacks_room: Arc<AtomicBool>,
     /// It sleeps, and its film or its torrent could not be closed yet: somebody still reads them.
     lingers: bool,
 }
@@ -277,6 +282,7 @@ impl Actor {
             newer: CancellationToken::new(),
             answers: mpsc::unbounded_channel(),
             encoder: None,
+            lacks_room: Arc::default(),
             lingers: false,
         }
     }
@@ -510,12 +516,12 @@ impl Actor {
 
     fn open_film(&mut self, epoch: u32) {
         let (ground, stream, torrent) = (self.streams.ground.clone(), self.stream.clone(), self.torrent.clone());
-        let (answers, file) = (self.answers.0.clone(), self.stream.seen.borrow().view.file_index);
+        let (answers, file, new) = (self.answers.0.clone(), self.stream.seen.borrow().view.file_index, self.new);
         self.work(epoch, async move {
             let (Some(torrent), Some(file)) = (torrent, file) else {
                 return Err(Failure::new(FailureCode::TorrentFailed, "The torrent went away; start it again."));
             };
-            let presentation = opened(&ground, &stream, &torrent, file, || {
+            let presentation = opened(&ground, &stream, &torrent, file, new, || {
                 answers.send(Answer::Found(epoch, Found::NeedsProbe)).ok();
             });
             presentation.await.map(|presentation| Answer::Presentation(epoch, presentation))
@@ -560,7 +566,7 @@ impl Actor {
                 .filter(|file| torrent.files().iter().any(|entry| entry.index == *file))
                 .ok_or_else(|| Failure::new(FailureCode::TorrentFailed, "The film is not in its torrent any more; start it again."))?;
             answers.send(Answer::Torrent(epoch, torrent.clone(), file)).ok();
-            let presentation = opened(&ground, &stream, &torrent, file, || {}).await?;
+            let presentation = opened(&ground, &stream, &torrent, file, false, || {}).await?;
             Ok(Answer::Presentation(epoch, presentation))
         });
     }
@@ -584,27 +590,28 @@ impl Actor {
 
     fn make_first_segments(&mut self, epoch: u32) {
         let (presentation, mut encoder) = (self.stream.presentation_now(), self.encoder.take());
-        let answers = self.answers.0.clone();
+        let (answers, lacks_room) = (self.answers.0.clone(), self.lacks_room.clone());
+        lacks_room.store(false, Ordering::Release);
+        let mut made_room = self.streams.ground.workshop.segments.budget().made_room();
         self.work(epoch, async move {
             let Some(presentation) = presentation else {
                 return Err(Failure::new(FailureCode::TorrentFailed, "The film went away; start it again."));
             };
-            let audio = presentation.audio.get(presentation.default_audio());
-            let renditions: Vec<_> = presentation.video().into_iter().chain(audio).cloned().collect();
-            let mut segments = Vec::new();
-            for rendition in &renditions {
-                // The picture comes first, and the encoder is for it.
-                let segment = rendition.first_segment(encoder.take()).await.map_err(|error| segment_failure(&error))?;
-                segments.extend(segment);
-            }
-            answers.send(Answer::First(epoch, segments.clone())).ok();
-            let source = &presentation.film.source;
-            for (rendition, segment) in renditions.iter().zip(segments) {
-                rendition.whole_first(segment.clone()).await.map_err(|error| segment_failure(&error))?;
-                rendition.init().await.map_err(|error| segment_failure(&error))?;
-                for range in segment.film_ranges() {
-                    source.wait_available(range).await.map_err(|error| source_failure(&error))?;
+            loop {
+                made_room.mark_unchanged();
+                let told = |segments| {
+                    answers.send(Answer::First(epoch, segments)).ok();
+                };
+                let made = first_segments(&presentation, encoder.take(), told).await;
+                let full = made.as_ref().err().is_some_and(is_full);
+                lacks_room.store(full, Ordering::Release);
+                if !full {
+                    made.map_err(|error| segment_failure(&error))?;
+                    break;
                 }
+                tracing::info!("there is no room for the first segment: it is waited for");
+                tokio::time::sleep(ROOM_AGAIN / 5).await;
+                tokio::time::timeout(ROOM_AGAIN, made_room.changed()).await.ok();
             }
             Ok(Answer::Found(epoch, Found::FirstSegments))
         });
@@ -640,7 +647,11 @@ impl Actor {
             return Some(Event::Complete);
         }
         let is_ready = matches!(state, State::Ready { .. });
-        if *self.paused.borrow() || (stats.state == TorrentState::Full && !is_ready) {
+        if !is_ready {
+            // Somebody waits for it.
+            self.stream.source.borrow().iter().for_each(Source::touch);
+        }
+        if *self.paused.borrow() || self.lacks_room.load(Ordering::Acquire) || (stats.state == TorrentState::Full && !is_ready) {
             // Nothing is expected to come.
             self.came.1 = Instant::now();
         }
@@ -688,7 +699,8 @@ impl Actor {
         let ready = matches!(state, State::Ready { .. });
         let since = if ready { self.came.1 } else { self.since };
         let paused = *self.paused.borrow();
-        let full = stats.as_ref().is_some_and(|stats| stats.state == TorrentState::Full);
+        let lacks_room = matches!(state, State::Warming(_)) && self.lacks_room.load(Ordering::Acquire);
+        let full = lacks_room || stats.as_ref().is_some_and(|stats| stats.state == TorrentState::Full);
         let encoder = self.stream.presentation_now().and_then(|presentation| presentation.video()?.waits_for_encoder());
         if peers > 0 {
             self.met = Some(Instant::now());
@@ -698,7 +710,7 @@ impl Actor {
             seconds: since.elapsed().as_secs(),
             peers: peers.max(usize::from(in_company)),
             speed,
-            starved,
+            starved: starved || lacks_room,
             encoder: encoder.map(|since| since.elapsed().as_secs()),
             behind: self.stream.waits_for_conversion().map(|time| time.as_secs()),
             asleep: self.stream.asleep.load(Ordering::Acquire),
@@ -889,16 +901,17 @@ async fn write_down(store: &Store, stream: &Stream, row: &StreamRow, torrent: Op
     }
 }
 
-/// What a stream plays, from its film; `probes` is told when that has to be found out by ffprobe. The torrent goes on from the film's
+/// What a stream plays, from its film, which may wait for room unless it is a `new` one's; `probes` is told when that has to be found out by ffprobe. The torrent goes on from the film's
 /// start meanwhile.
 async fn opened(
     ground: &Arc<Ground>,
     stream: &Arc<Stream>,
     torrent: &Torrent,
     file: usize,
+    new: bool,
     probes: impl FnOnce() + Send,
 ) -> Result<Arc<Presentation>, Failure> {
-    let source = torrent.film(file).await.map_err(torrent_failure)?;
+    let source = if new { torrent.film(file).await } else { torrent.film_again(file).await }.map_err(torrent_failure)?;
     stream.source.send_replace(Some(source.clone()));
     let mut ahead = source.cursor(0);
     ahead.hold();
@@ -937,6 +950,37 @@ async fn opened(
     }
     *super::lock(&stream.playhead) = Some(super::Playhead { segment: 0, cursor: ahead });
     Ok(Arc::new(presentation))
+}
+
+/// Lets the first segments of picture and sound be made, and waits until they are here; `told` is told of them once they have begun.
+async fn first_segments(
+    presentation: &Presentation,
+    mut encoder: Option<Lease>,
+    told: impl FnOnce(Vec<Segment>) + Send,
+) -> Result<(), SegmentError> {
+    let audio = presentation.audio.get(presentation.default_audio());
+    let renditions: Vec<_> = presentation.video().into_iter().chain(audio).cloned().collect();
+    let mut segments = Vec::new();
+    for rendition in &renditions {
+        // The picture comes first, and the encoder is for it.
+        segments.extend(rendition.first_segment(encoder.take()).await?);
+    }
+    told(segments.clone());
+    let source = &presentation.film.source;
+    for (rendition, segment) in renditions.iter().zip(segments) {
+        rendition.whole_first(segment.clone()).await?;
+        rendition.init().await?;
+        for range in segment.film_ranges() {
+            source.wait_available(range).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether there was no room to write it.
+fn is_full(error: &SegmentError) -> bool {
+    use std::io::ErrorKind;
+    matches!(error, SegmentError::Cache(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
 }
 
 fn describe(view: &mut StreamView, presentation: &Presentation) {
@@ -1053,7 +1097,7 @@ pub fn source_failure(error: &SourceError) -> Failure {
 pub(crate) fn segment_failure(error: &SegmentError) -> Failure {
     match error {
         SegmentError::Source(error) => source_failure(error),
-        SegmentError::Cache(std::io::ErrorKind::StorageFull) => source_failure(&SourceError::NoSpace),
+        full if is_full(full) => source_failure(&SourceError::NoSpace),
         other => {
             let sentence = capital(other.to_string());
             Failure::new(FailureCode::ConversionFailed, format!("{sentence}. Start it again, or choose another quality."))

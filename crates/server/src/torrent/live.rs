@@ -58,6 +58,18 @@ const REQUEST: u64 = 16 << 10;
 /// So long room is waited for that somebody is about to give up, and so often.
 const GIVING_WAY: (Duration, usize) = (Duration::from_millis(500), 6);
 
+/// A film that has to wait for room asks for it so often.
+const ROOM_AGAIN: Duration = Duration::from_secs(2);
+
+/// Who has to give way for a film.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Somebody watches it: what nobody watches gives way.
+    Others,
+    /// Nobody does: it takes what nobody has.
+    Nobody,
+}
+
 /// What the steering task is asked for, and to whom it says that it was done.
 enum Call {
     /// A new focus: where, and for how many viewers.
@@ -119,6 +131,8 @@ struct Running {
     selected: BTreeSet<usize>,
     /// Files that were selected, and have left to make room: they are fetched again when somebody reads them.
     asleep: BTreeSet<usize>,
+    /// Files for whose rest there is no room. What is here of them can be read, and the rest is fetched as soon as there is.
+    lacking: BTreeSet<usize>,
     started: bool,
     handle: Option<Arc<ManagedTorrent>>,
     steering: Option<tokio::task::JoinHandle<Option<()>>>,
@@ -246,16 +260,42 @@ impl Torrent {
 
     /// Begins (or goes on) to fetch a file and gives it to read from; its head and tail come first. Other files that are being
     /// fetched go on.
+    ///
+    /// # Errors
+    /// When there is no room for it, it is not there, or the engine fails.
     pub async fn film(&self, index: usize) -> Result<Source, TorrentError> {
+        self.open(index, Needs::Others).await
+    }
+
+    /// The same for a film that somebody had before. Where there is no room for the rest, what is here can be read, and the rest comes
+    /// when there is; others give way for it only once somebody reads what is missing.
+    ///
+    /// # Errors
+    /// When it is not there, or the engine fails.
+    pub async fn film_again(&self, index: usize) -> Result<Source, TorrentError> {
+        self.open(index, Needs::Nobody).await
+    }
+
+    async fn open(&self, index: usize, needs: Needs) -> Result<Source, TorrentError> {
         let Some(entry) = self.0.metainfo.files.get(index) else { return Err(TorrentError::NothingPlayable) };
         if let Some(fault) = self.0.disk.fault() {
             return Err(fault.into());
         }
-        self.0.make_room(index, entry.length).await?;
+        let fits = match self.0.make_room(index, entry.length, needs).await {
+            Ok(()) => true,
+            // It may be read by others who wait for room, or fetched for them.
+            Err(TorrentError::NoSpace { .. }) if needs == Needs::Nobody => self.is_fetched(index),
+            Err(error) => return Err(error),
+        };
         let start = {
             let mut running = self.0.running();
             running.asleep.remove(&index);
-            running.selected.insert(index);
+            if fits {
+                running.lacking.remove(&index);
+                running.selected.insert(index);
+            } else {
+                running.lacking.insert(index);
+            }
             !std::mem::replace(&mut running.started, true)
         };
         if start {
@@ -279,6 +319,7 @@ impl Torrent {
             let mut running = self.0.running();
             running.selected.remove(&index);
             running.asleep.remove(&index);
+            running.lacking.remove(&index);
         }
         self.0.selection_changed.notify_one();
         self.0.shared.budget.settle(&self.0.film(index));
@@ -299,9 +340,9 @@ impl Torrent {
             state: TorrentState::Idle,
             error: self.0.disk.fault(),
         };
-        let (handle, uploaded) = {
+        let (handle, uploaded, lacking) = {
             let running = self.0.running();
-            (running.handle.clone(), running.uploaded)
+            (running.handle.clone(), running.uploaded, running.lacking.contains(&index))
         };
         stats.uploaded = uploaded;
         if let Some(handle) = handle {
@@ -325,7 +366,7 @@ impl Torrent {
         match stats.error {
             Some(SourceError::Gone) => stats.state = TorrentState::Gone,
             Some(_) => stats.state = TorrentState::Failed,
-            None if self.0.disk.is_full() => stats.state = TorrentState::Full,
+            None if self.0.disk.is_full() || lacking => stats.state = TorrentState::Full,
             None => {}
         }
         stats
@@ -364,7 +405,8 @@ impl Torrent {
 
     /// Whether a file is being fetched, or would be if it were not whole.
     pub fn is_fetched(&self, index: usize) -> bool {
-        self.0.running().selected.contains(&index)
+        let running = self.0.running();
+        running.selected.contains(&index) || running.lacking.contains(&index)
     }
 
     /// Whether it has stopped with an error, so that it must be taken up anew.
@@ -417,6 +459,14 @@ impl Shared {
         }
     }
 
+    /// Makes a film that nobody watches wait with what is still to come of it.
+    fn hold_back(&self, film: Film) {
+        if let Some(torrent) = self.open().get(&film.0).and_then(Weak::upgrade) {
+            torrent.hold_back(film.1);
+        }
+        self.budget.settle(&film);
+    }
+
     /// Makes a film give up its bytes.
     pub(super) async fn leave(&self, film: Film) {
         let home = self.open().get(&film.0).and_then(Weak::upgrade);
@@ -443,8 +493,8 @@ impl Inner {
         (self.info_hash, index)
     }
 
-    /// Gets room for the rest of the file, for which others may have to leave.
-    async fn make_room(&self, index: usize, length: u64) -> Result<(), TorrentError> {
+    /// Gets room for the rest of the file, for which others may have to give way.
+    async fn make_room(&self, index: usize, length: u64, needs: Needs) -> Result<(), TorrentError> {
         std::fs::create_dir_all(self.disk.folder()).map_err(|error| TorrentError::Failed(text_of(error.kind())))?;
         let (budget, film, whole) = (&self.shared.budget, self.film(index), self.disk.whole(index).max(length));
         let mut made_room = budget.made_room();
@@ -453,10 +503,14 @@ impl Inner {
             match budget.admit(film, whole) {
                 Verdict::Fits => return Ok(()),
                 // Segments that are being read go when they were.
-                Verdict::After { leave, .. } if leave.is_empty() => {
+                Verdict::After { .. } if needs == Needs::Nobody => break,
+                Verdict::After { hold_back, leave, .. } if hold_back.is_empty() && leave.is_empty() => {
                     let _ = tokio::time::timeout(GIVING_WAY.0, made_room.changed()).await;
                 }
-                Verdict::After { leave, .. } => {
+                Verdict::After { hold_back, leave, .. } => {
+                    for other in hold_back {
+                        self.shared.hold_back(other);
+                    }
                     for other in leave {
                         // Boxed: the one that leaves never makes room itself.
                         Box::pin(self.shared.leave(other)).await;
@@ -498,21 +552,48 @@ impl Inner {
         }
     }
 
-    /// Fetches a file again that has left.
-    async fn wake(&self, index: usize) -> Result<(), TorrentError> {
-        if !self.running().asleep.contains(&index) {
+    /// Fetches a file again that has left or waits for room.
+    async fn wake(&self, index: usize, needs: Needs) -> Result<(), TorrentError> {
+        let rests = |running: &Running| running.asleep.contains(&index) || running.lacking.contains(&index);
+        if !rests(&self.running()) {
             return Ok(());
         }
         let length = self.metainfo.files.get(index).map_or(0, |entry| entry.length);
-        self.make_room(index, length).await?;
+        self.make_room(index, length, needs).await?;
         {
             let mut running = self.running();
-            if running.asleep.remove(&index) {
+            if rests(&running) {
+                running.asleep.remove(&index);
+                running.lacking.remove(&index);
                 running.selected.insert(index);
             }
         }
         self.selection_changed.notify_one();
         Ok(())
+    }
+
+    /// What is still to come of a file that nobody watches is fetched when there is more room.
+    fn hold_back(&self, index: usize) {
+        let mut running = self.running();
+        if running.selected.remove(&index) {
+            running.lacking.insert(index);
+        }
+        drop(running);
+        info!(torrent = %self.info_hash, "what is still to come of a film that nobody watches waits, so that there is room for another one");
+        self.selection_changed.notify_one();
+    }
+
+    /// Somebody reads a file that has left, and there is no room: it is fetched when there is.
+    fn lack(&self, index: usize) {
+        let mut running = self.running();
+        if running.asleep.remove(&index) {
+            running.lacking.insert(index);
+        }
+    }
+
+    /// Files that wait for room.
+    fn lacking(&self) -> Vec<usize> {
+        self.running().lacking.iter().copied().collect()
     }
 
     /// Hands the torrent to librqbit and starts the steering task.
@@ -609,6 +690,8 @@ struct Steering {
     came: (u64, Instant),
     recorded: (u64, Instant),
     last_unlearned: Option<Instant>,
+    /// When room was last asked for that something waits for.
+    asked_for_room: Instant,
     /// Files that are whole, as far as the budget was told.
     whole: BTreeSet<usize>,
     _sweep: AbortOnDropHandle<()>,
@@ -667,6 +750,7 @@ impl Steering {
             came: (0, Instant::now()),
             recorded: (0, Instant::now()),
             last_unlearned: None,
+            asked_for_room: Instant::now(),
             whole: BTreeSet::new(),
             _sweep: AbortOnDropHandle::new(tokio::spawn(sweep(inner.disk.clone(), inner.shared.sweeping.clone()))),
         }
@@ -677,7 +761,7 @@ impl Steering {
             return;
         }
         self.steer().await;
-        if !self.let_go().await {
+        if !self.applied.is_empty() && !self.let_go().await {
             return;
         }
         let mut looked = Instant::now();
@@ -739,7 +823,8 @@ impl Steering {
     /// Makes librqbit's streams those that the readers want. Gives the time at which that must be done again.
     async fn steer(&mut self) -> Option<Instant> {
         let desired = self.wants.desired(Instant::now(), self.disk.piece_len());
-        let mut missing: BTreeSet<Place> = desired.places.into_iter().collect();
+        // A place is fetched whether its file is or not.
+        let mut missing: BTreeSet<Place> = desired.places.into_iter().filter(|(file, _)| self.applied.contains(file)).collect();
         let held = std::mem::take(&mut self.streams);
         let (kept, mut free): (Vec<_>, Vec<_>) = held.into_iter().partition(|open| missing.remove(&open.place));
         self.streams = kept;
@@ -988,10 +1073,24 @@ impl Steering {
             && !self.disk.is_full()
             && !self.disk.is_unlearned()
             && self.wants.are_none()
+            && self.inner.upgrade().is_none_or(|inner| inner.lacking().is_empty())
+    }
+
+    /// Asks for room that something waits for.
+    async fn ask_for_room(&mut self) {
+        let Some(inner) = self.inner.upgrade().filter(|_| self.asked_for_room.elapsed() >= ROOM_AGAIN) else { return };
+        self.asked_for_room = Instant::now();
+        for file in inner.lacking() {
+            match inner.wake(file, Needs::Nobody).await {
+                Ok(()) => info!(torrent = %self.info_hash, "there is room for the rest of a film"),
+                Err(error) => debug!(%error, "a film waits for room"),
+            }
+        }
     }
 
     /// The regular look: has it failed, is anybody connected, is there something to record? False ends the task.
     async fn look(&mut self) -> bool {
+        self.ask_for_room().await;
         let stats = self.handle.stats();
         if self.disk.is_full() {
             return self.wait_for_room().await;
@@ -1128,11 +1227,7 @@ impl FilmFile {
         let mut changes = self.inner.disk.changes();
         self.touch();
         let Some(mut missing) = self.unfetched(range).await else { return self.not_gone() };
-        self.inner.wake(self.index).await.map_err(|error| match error {
-            TorrentError::NoSpace { .. } => SourceError::NoSpace,
-            TorrentError::Gone => SourceError::Gone,
-            other => SourceError::Failed(other.to_string()),
-        })?;
+        let mut asked_for_room = self.ask_for_room().await?;
         let own = match want {
             Some(_) => None,
             None => Some(self.look_ahead(missing)?),
@@ -1153,10 +1248,24 @@ impl FilmFile {
             }
             // The look at the state every half second is the steering task's; should that have ended, nobody else would tell.
             let _ = tokio::time::timeout(LOOK_EVERY, changes.changed()).await;
+            if asked_for_room.elapsed() >= ROOM_AGAIN {
+                asked_for_room = self.ask_for_room().await?;
+            }
             if self.inner.end.is_cancelled() && self.inner.disk.fault().is_none() {
                 return Err(SourceError::Gone);
             }
         }
+    }
+
+    /// Makes the file come that somebody waits for, if it does not. Where there is no room, it is waited for.
+    async fn ask_for_room(&self) -> Result<Instant, SourceError> {
+        match self.inner.wake(self.index, Needs::Others).await {
+            Ok(()) => {}
+            Err(TorrentError::NoSpace { .. }) => self.inner.lack(self.index),
+            Err(TorrentError::Gone) => return Err(SourceError::Gone),
+            Err(other) => return Err(SourceError::Failed(other.to_string())),
+        }
+        Ok(Instant::now())
     }
 
     /// The first byte of the range that is not here. What an earlier run has left before it is hashed, and can be read from now on.
