@@ -44,6 +44,8 @@ pub struct Input {
     pub lead_us: i64,
     /// The container's tables tell everything: look at as little of the file as possible before the seek.
     pub indexed: bool,
+    /// The address gives the file's head and then what follows the place that is wanted: read on, and seek nowhere.
+    pub spliced: bool,
 }
 
 /// How pictures are coded.
@@ -125,6 +127,12 @@ pub struct ProbeJob {
 }
 
 impl VideoJob {
+    /// Film time from which the file has to be read, in microseconds: a little ahead of the first boundary.
+    pub fn begin_us(&self) -> i64 {
+        let first = self.boundaries_us.first().copied().unwrap_or(0);
+        first.saturating_sub(self.frame_us.saturating_mul(2).max(200_000))
+    }
+
     /// How much earlier than a boundary its key frame may lie, in microseconds: what rounding of time stamps can do, and never so much
     /// that the frame before could be meant.
     pub fn slack_us(&self) -> i64 {
@@ -133,9 +141,7 @@ impl VideoJob {
 
     /// The arguments after the program's name. Pictures come out as fragmented MP4 on standard output.
     pub fn args(&self) -> Vec<String> {
-        let first = self.boundaries_us.first().copied().unwrap_or(0);
-        let ahead = (self.frame_us.saturating_mul(2)).max(200_000);
-        let begin = first.saturating_sub(ahead);
+        let begin = self.begin_us();
         let mut args = Args::opening(&self.input, begin, self.threads);
         args.pair("-map", format!("0:{}", self.input.stream));
         args.all(["-copyts", "-avoid_negative_ts", "disabled", "-fps_mode", "passthrough"]);
@@ -258,7 +264,7 @@ impl Args {
         let mut args = Self(Vec::new());
         args.all(["-hide_banner", "-loglevel", "error", "-nostdin", "-max_alloc", MAX_ALLOC]);
         args.all(["-protocol_whitelist", "http,tcp", "-format_whitelist", DEMUXERS]);
-        if input.indexed {
+        if input.indexed || input.spliced {
             args.all(["-probesize", "2000000", "-analyzeduration", "1000000", "-fpsprobesize", "0"]);
         }
         if threads > 0 {
@@ -266,7 +272,9 @@ impl Args {
         }
         let file_time = begin.saturating_add(input.zero_us);
         let seek = file_time.saturating_sub(input.origin_us).saturating_sub(input.lead_us);
-        if seek > 0 {
+        if input.spliced {
+            args.all(["-seekable", "0"]);
+        } else if seek > 0 {
             args.pair("-ss", seconds(seek));
         }
         args.pair("-i", input.url.clone());
@@ -310,7 +318,7 @@ mod tests {
     use super::*;
 
     fn input() -> Input {
-        Input { url: "http://127.0.0.1:9/x".into(), stream: 0, zero_us: 0, origin_us: 0, lead_us: 0, indexed: true }
+        Input { url: "http://127.0.0.1:9/x".into(), stream: 0, zero_us: 0, origin_us: 0, lead_us: 0, indexed: true, spliced: false }
     }
 
     fn video() -> VideoJob {
@@ -361,6 +369,7 @@ mod tests {
             lead_us: 3_000_000,
             indexed: false,
             url: "http://127.0.0.1:9/x".into(),
+            spliced: false,
         };
         job.boundaries_us = vec![0, 2_000_000];
         job.end_us = None;

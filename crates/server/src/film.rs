@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use balcony_media::container::marks::Marks;
 use balcony_media::container::{Container, Damage, Index, Sparse, Stop, Track, matroska, mp4, tail};
 use balcony_media::cut::{self, CopyCuts, Cuts, Uncuttable};
 use balcony_media::magnet::InfoHash;
@@ -175,7 +176,8 @@ impl Film {
         // libavformat counts a Matroska film from the first time stamp of any track, and an MP4 film from its edit list's zero.
         let least = self.index.tracks.iter().filter_map(first).min().filter(|_| self.index.container == Container::Matroska);
         let origin_us = self.zero_us + least.unwrap_or(0);
-        FilmInput { source: self.source.clone(), zero_us: self.zero_us, origin_us, indexed: self.has_tables() }
+        let marks = Marks::of_index(&self.index, self.fragments.as_ref());
+        FilmInput { source: self.source.clone(), zero_us: self.zero_us, origin_us, indexed: self.has_tables(), marks }
     }
 
     /// Name of the film's folder in the segment cache, and the first part of its renditions' names.

@@ -84,11 +84,18 @@ impl Loopback {
 
     /// Opens an address for one child, which answers once it was [given](Lease::give_to) to it. It is gone when the lease is dropped, and so is every answer that is still being sent.
     pub fn lease(&self, source: Source) -> io::Result<Lease> {
+        self.lease_spliced(source, None)
+    }
+
+    /// The same for the film's head and what follows another place of it, as if nothing lay between.
+    pub fn lease_spliced(&self, source: Source, splice: Option<Splice>) -> io::Result<Lease> {
+        let splice = splice.filter(|splice| splice.head <= splice.from && splice.from <= source.len());
         let mut secret = [0_u8; 24];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
         let secret = data_encoding::BASE64URL_NOPAD.encode(&secret);
         let leased = Arc::new(Leased {
             source,
+            splice,
             reader: watch::Sender::new(None),
             closed: CancellationToken::new(),
             room: Arc::new(Semaphore::new(OPEN_REQUESTS)),
@@ -97,6 +104,15 @@ impl Loopback {
         lock(&self.0.leased).insert(secret.clone(), leased.clone());
         Ok(Lease { loopback: self.0.clone(), secret, leased })
     }
+}
+
+/// What is left out of a film.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Splice {
+    /// Bytes at the beginning that are given.
+    pub head: u64,
+    /// Offset at which the film goes on behind them.
+    pub from: u64,
 }
 
 /// The right of one child to read one film.
@@ -158,6 +174,7 @@ impl Drop for Lease {
 
 struct Leased {
     source: Source,
+    splice: Option<Splice>,
     /// The process that may read.
     reader: watch::Sender<Option<u32>>,
     closed: CancellationToken,
@@ -191,6 +208,20 @@ impl Leased {
         gauge.next += 1;
         gauge.waits.push((id, Instant::now()));
         Waiting { leased: self.clone(), id }
+    }
+
+    /// Bytes that the child can read.
+    fn len(&self) -> u64 {
+        self.splice.map_or(self.source.len(), |splice| self.source.len() - splice.from + splice.head)
+    }
+
+    /// Where in the film the byte `at` of the address lies, and how many follow it there.
+    fn place(&self, at: u64) -> (u64, u64) {
+        match self.splice {
+            Some(splice) if at < splice.head => (at, splice.head - at),
+            Some(splice) => (at - splice.head + splice.from, u64::MAX),
+            None => (at, u64::MAX),
+        }
     }
 
     fn delivered(&self, read: &Result<Bytes, SourceError>) {
@@ -271,7 +302,7 @@ async fn answer(inner: &Inner, far: SocketAddrV4, request: &Request<Incoming>) -
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return status(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let len = leased.source.len();
+    let len = leased.len();
     let ranges = range::parse(single(request.headers()), len);
     if request.method() == Method::HEAD {
         return head(ranges, len, 0).body(Empty::new().map_err(never).boxed_unsync()).unwrap_or_default();
@@ -317,6 +348,8 @@ fn never(error: Infallible) -> SourceError {
 struct Flow {
     leased: Arc<Leased>,
     cursor: Cursor,
+    /// What the child asks for next.
+    at: u64,
     left: u64,
     _permit: OwnedSemaphorePermit,
 }
@@ -329,21 +362,26 @@ fn flow(
     bytes: u64,
     permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Frame<Bytes>, SourceError>> {
-    let cursor = leased.source.cursor(offset);
-    let start = Flow { leased, cursor, left: bytes, _permit: permit };
+    let cursor = leased.source.cursor(leased.place(offset).0);
+    let start = Flow { leased, cursor, at: offset, left: bytes, _permit: permit };
     stream::try_unfold(start, |mut flow| async move {
         if flow.left == 0 {
             return Ok(None);
         }
         let bytes = flow.read().await?;
         flow.left = flow.left.saturating_sub(bytes.len() as u64);
+        flow.at += bytes.len() as u64;
         Ok(Some((Frame::data(bytes), flow)))
     })
 }
 
 impl Flow {
     async fn read(&mut self) -> Result<Bytes, SourceError> {
-        let max = usize::try_from(self.left).unwrap_or(READ).min(READ);
+        let (place, room) = self.leased.place(self.at);
+        if place != self.cursor.position() {
+            self.cursor.seek(place);
+        }
+        let max = usize::try_from(self.left.min(room)).unwrap_or(READ).min(READ);
         let waiting = self.leased.waiting();
         let read = tokio::select! {
             biased;
@@ -371,6 +409,24 @@ mod tests {
         let lease = loopback.lease(Source::local(file.path()).expect("opened")).expect("leased");
         lease.give_to(std::process::id());
         (file, tasks, loopback, lease)
+    }
+
+    #[tokio::test]
+    async fn what_lies_between_the_head_and_a_place_is_left_out() {
+        let (file, _tasks, loopback, _lease) = film(b"head-----and the rest").await;
+        let source = Source::local(file.path()).expect("opened");
+        let lease = loopback.lease_spliced(source.clone(), Some(Splice { head: 4, from: 9 })).expect("leased");
+        lease.give_to(std::process::id());
+        let client = reqwest::Client::new();
+        for (range, expected) in [("bytes=0-", "headand the rest"), ("bytes=2-5", "adan"), ("bytes=4-6", "and"), ("bytes=-4", "rest")] {
+            let answer = client.get(lease.url()).header("range", range).send().await.expect("an answer");
+            assert_eq!(answer.text().await.expect("a body"), expected, "{range}");
+        }
+        // One that makes no sense leaves nothing out.
+        let lease = loopback.lease_spliced(source, Some(Splice { head: 4, from: 99 })).expect("leased");
+        lease.give_to(std::process::id());
+        let whole = client.get(lease.url()).send().await.expect("an answer").text().await.expect("a body");
+        assert_eq!(whole, "head-----and the rest");
     }
 
     #[tokio::test]

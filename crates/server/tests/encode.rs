@@ -66,7 +66,7 @@ async fn real_tools() -> Tools {
 }
 
 fn input(path: &Path, start_us: i64, indexed: bool) -> FilmInput {
-    FilmInput { source: Source::local(path).expect("opened"), zero_us: start_us, origin_us: start_us, indexed }
+    FilmInput { source: Source::local(path).expect("opened"), zero_us: start_us, origin_us: start_us, indexed, marks: None }
 }
 
 fn pictures(cuts: Vec<i64>, timescale: u32) -> Target {

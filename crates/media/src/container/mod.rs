@@ -3,6 +3,7 @@
 //! The types here are shared by all containers. Parsing is sans-IO: see [`Sparse`] and [`Stop`]. Nothing here decides what to do
 //! with a track; that is `plan`.
 
+pub mod marks;
 pub mod matroska;
 pub mod mp4;
 mod sparse;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use balcony_media::codec::h264;
 use balcony_media::container::Codec;
+use balcony_media::container::marks::{Marks, Search};
 use balcony_media::cut::rescale;
 use balcony_media::ffmpeg::{self, AudioJob, Encoder, Input, VideoJob};
 use balcony_media::fmp4::read::{Event, PipeTrack, Reader};
@@ -23,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::assemble::{Assembler, Endless, Grid, Made, Sample};
 use crate::cage::{Limits, Reach};
-use crate::loopback::{Lease, Loopback};
+use crate::loopback::{Lease, Loopback, Splice};
 use crate::metrics::{METRICS, Making, Production};
 use crate::source::{Source, SourceError};
 use crate::spawner::{Child, Spawner};
@@ -34,6 +35,9 @@ const READ_AHEAD: usize = 8;
 
 /// Bytes of one read of the pipe.
 const READ: usize = 64 * 1024;
+
+/// Bytes of a film's beginning that tell how places in it are found.
+const HEAD: u64 = 64 * 1024;
 
 /// How often a child that failed is started again before the run gives up; counted anew when a segment was finished.
 const RESTARTS: u32 = 2;
@@ -88,6 +92,8 @@ pub struct FilmInput {
     pub origin_us: i64,
     /// The container has tables that lead to any key frame.
     pub indexed: bool,
+    /// How places are found where there are no tables, as far as that is known. Of other films their first bytes tell.
+    pub marks: Option<Marks>,
 }
 
 /// A rendition that ffmpeg encodes.
@@ -251,7 +257,10 @@ impl Run {
     async fn all(&mut self) -> Result<(), RunError> {
         let segments = self.target.grid.segments();
         let mut failures = 0;
-        self.lead = usize::from(!self.film.indexed);
+        if !self.film.indexed {
+            self.film.marks = marks_of(&self.film.source).await?;
+        }
+        self.lead = usize::from(!self.is_led());
         while self.next < segments {
             let from = self.next;
             let mut go = self.assembler(from, segments);
@@ -293,8 +302,9 @@ impl Run {
 
     /// One child, from segment `from` as far as `go` wants.
     async fn go(&mut self, go: &mut Assembler, from: u32) -> Result<Went, RunError> {
-        let lease = self.tools.loopback.lease(self.film.source.clone())?;
-        let args = self.args(&lease, from);
+        let splice = self.splice(from).await?;
+        let lease = self.tools.loopback.lease_spliced(self.film.source.clone(), splice)?;
+        let args = self.args(&lease, from, splice.is_some());
         let mut child = self.tools.spawner.spawn(Limits::ENCODE, &Reach::port(lease.port()), &self.tools.ffmpeg, &args).await?;
         child.id().into_iter().for_each(|pid| lease.give_to(pid));
         let mut pipe = child.take_stdout().ok_or_else(|| io::Error::other("no pipe"))?;
@@ -363,7 +373,32 @@ impl Run {
         Ok(handed.map_or_else(Went::from, |()| Went::FilmOver))
     }
 
-    fn args(&self, lease: &Lease, from: u32) -> Vec<String> {
+    /// The container's tables lead to any place.
+    fn is_led(&self) -> bool {
+        self.film.indexed && self.film.marks.is_none()
+    }
+
+    /// Where to enter a film for segment `from` that has no tables but tells the time everywhere.
+    async fn splice(&self, from: u32) -> Result<Option<Splice>, RunError> {
+        let Some(marks) = &self.film.marks else { return Ok(None) };
+        let grid = &self.target.grid;
+        let lead = LEADS.get(self.lead).copied().unwrap_or(0).saturating_add(200_000);
+        let at = |ticks| micros(ticks, grid.timescale).saturating_add(self.film.zero_us);
+        let target = at(grid.cut(from)).saturating_sub(lead);
+        if from == 0 || target <= self.film.zero_us {
+            return Ok(None);
+        }
+        let source = &self.film.source;
+        let mut search = Search::new(marks.head()..source.len(), self.film.zero_us, at(grid.cut(grid.segments())), target);
+        while let Some(window) = search.window() {
+            let len = usize::try_from(window.end - window.start).unwrap_or(0);
+            let bytes = source.read_at(window.start, len).await?;
+            search.looked(&window, marks.first(source.len(), window.start, &bytes));
+        }
+        Ok(search.mark().map(|mark| Splice { head: marks.head(), from: mark.offset }))
+    }
+
+    fn args(&self, lease: &Lease, from: u32, spliced: bool) -> Vec<String> {
         let grid = &self.target.grid;
         let input = Input {
             url: lease.url(),
@@ -372,6 +407,7 @@ impl Run {
             origin_us: self.film.origin_us,
             lead_us: LEADS.get(self.lead).copied().unwrap_or(0),
             indexed: self.film.indexed,
+            spliced,
         };
         let until = from.saturating_add(ffmpeg::MAX_BOUNDARIES as u32 - 1).min(grid.segments());
         match &self.target.coding {
@@ -456,7 +492,7 @@ impl Run {
     }
 
     fn may_seek_earlier(&self, from: u32) -> bool {
-        let most = if self.film.indexed { 2 } else { LEADS.len() - 1 };
+        let most = if self.is_led() { 2 } else { LEADS.len() - 1 };
         let sought = micros(self.target.grid.cut(from), self.target.grid.timescale) > 0;
         sought && self.lead < most && matches!(self.target.coding, Coding::Pictures { .. })
     }
@@ -490,6 +526,12 @@ impl Run {
     async fn hand_on(&self, made: Made) -> Result<(), Unwanted> {
         self.sender.send(Ok(made)).await.map_err(|_| Unwanted)
     }
+}
+
+/// How a film tells the time that only its first bytes tell of.
+async fn marks_of(source: &Source) -> Result<Option<Marks>, SourceError> {
+    let len = usize::try_from(source.len().min(HEAD)).unwrap_or(0);
+    Ok(Marks::of_head(&source.read_at(0, len).await?))
 }
 
 /// The next bytes of the pipe, none at its end. A child that is waiting for the film is given all the time it needs.

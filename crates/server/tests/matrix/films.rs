@@ -397,3 +397,30 @@ fn tracks(name: &str, codecs: &[&str]) -> PathBuf {
     let coded: String = codecs.iter().enumerate().map(|(at, codec)| format!("-c:a:{at} {codec} ")).collect();
     by_ffmpeg(name, &format!("{} -map 0 {maps} {H264} {coded} -strict -2", both()))
 }
+
+/// Long films, by how they are stored: to seek far in them. Twenty minutes each, of the same half minute over and over.
+pub(crate) fn long() -> Vec<Film> {
+    vec![
+        film("long.ts", false, |name| looped(name, "")),
+        film("long.mpg", false, |name| {
+            let short = coded("mpeg2-ac3.mpg", "-c:v mpeg2video -q:v 6 -g 15 -bf 2 -c:a ac3 -f vob");
+            by_ffmpeg(name, &format!("-stream_loop 49 -i {} -c copy -f vob", short.display()))
+        }),
+        film("long.flv", true, |name| looped(name, "")),
+        film("long-fragments.mp4", true, |name| looped(name, "-movflags +frag_keyframe+empty_moov+default_base_moof+skip_trailer")),
+        film("long-no-cues.mkv", true, |name| looped(name, "-seekable 0")),
+        film("long.wmv", false, |name| {
+            let short = coded("wmv2-wmav2.wmv", "-c:v wmv2 -q:v 6 -g 100 -c:a wmav2");
+            by_ffmpeg(name, &format!("-stream_loop 49 -i {} -c copy", short.display()))
+        }),
+        film("long.avi", false, |name| {
+            let short = coded("xvid-mp3.avi", "-c:v libxvid -q:v 6 -g 100 -c:a libmp3lame");
+            by_ffmpeg(name, &format!("-stream_loop 49 -i {} -c copy", short.display()))
+        }),
+    ]
+}
+
+fn looped(name: &str, how: &str) -> PathBuf {
+    let short = usual("fine.mp4", "-crf 8 -movflags +faststart");
+    by_ffmpeg(name, &format!("-stream_loop 49 -i {} -c copy {how}", short.display()))
+}

@@ -40,8 +40,17 @@ fn chosen(films: Vec<Film>) -> Vec<Film> {
     films.into_iter().filter(meant).collect()
 }
 
+/// What is done with a film.
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    /// Every segment is fetched and judged.
+    Play,
+    /// Far seeks over a slow line.
+    Seek,
+}
+
 /// Plays films one after the other on one server, and prints what came of it.
-async fn play(part: &str, films: Vec<Film>) {
+async fn play(part: &str, films: Vec<Film>, how: Action) {
     let server = Arc::new(TestServer::open().await);
     let (mut lines, mut failed) = (vec![Row::HEAD.to_owned()], 0);
     for film in chosen(films) {
@@ -53,7 +62,13 @@ async fn play(part: &str, films: Vec<Film>) {
         }
         let known = film.traits.known;
         let server = server.clone();
-        let row = tokio::spawn(async move { played::judge(&server, &film).await }).await;
+        let row = tokio::spawn(async move {
+            match how {
+                Action::Play => played::judge(&server, &film).await,
+                Action::Seek => played::seek(&server, &film).await,
+            }
+        })
+        .await;
         let mut row = row.unwrap_or_else(|error| {
             let said = error.into_panic();
             let text = said.downcast_ref::<String>().cloned().or_else(|| said.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -79,20 +94,25 @@ async fn play(part: &str, films: Vec<Film>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_films_are_stored_in() {
-    play("containers", films::containers()).await;
+    play("containers", films::containers(), Action::Play).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_pictures_are_like() {
-    play("pictures", films::pictures()).await;
+    play("pictures", films::pictures(), Action::Play).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_damaged() {
-    play("damaged", films::damaged()).await;
+    play("damaged", films::damaged(), Action::Play).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_sound_is_like() {
-    play("sounds", films::sounds()).await;
+    play("sounds", films::sounds(), Action::Play).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn far_seeks() {
+    play("seeks", films::long(), Action::Seek).await;
 }

@@ -16,6 +16,9 @@ use super::swarm::{Swarm, SwarmOptions};
 /// Picture and sound may stand this far, in seconds, from where they stand in the film.
 const STEP: f64 = 0.020;
 
+/// A segment after a far seek has to come within this time, in seconds, on a busy machine. Fetching all of the film takes five times as long.
+const SEEK: f64 = 6.0;
+
 /// What came of a film.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
@@ -326,4 +329,48 @@ fn compare(what: &str, traits: &Traits, ours: &[f64], theirs: &[f64], problems: 
         problems.push(format!("{} {what} more", ours.len() - theirs.len()));
     }
     farthest
+}
+
+/// Seeks far in a long film over a line of 4 MB/s, of which next to nothing is here: what lies between must not be fetched first.
+pub(crate) async fn seek(server: &TestServer, film: &Film) -> Row {
+    let path = (film.make)(film.name);
+    let options = SwarmOptions { rate: Some(4_000_000), piece_len: 256 << 10, ..SwarmOptions::default() };
+    let swarm = Swarm::seed(&path, options).await;
+    let mut row = Row { name: film.name.to_owned(), ..Row::default() };
+    let begun = Instant::now();
+    let status = server.play(&swarm.link(), json!({})).await;
+    row.ready = begun.elapsed().as_secs_f64();
+    row.mode = format!("{} {}", status["mode"].as_str().unwrap_or("-"), status["whyKey"].as_str().unwrap_or("-"));
+    let url = status["streamUrl"].as_str().expect("a URL");
+    let root = url.rsplit_once('/').expect("a folder").0;
+    let master = m3u8_rs::parse_master_playlist_res(&server.fetch(url).await).expect("a master playlist");
+    let folder = format!("{root}/{}", master.variants[0].uri);
+    let list = m3u8_rs::parse_media_playlist_res(&server.fetch(&folder).await).expect("a playlist");
+    let folder = folder.rsplit_once('/').expect("a folder").0;
+    let init = server.fetch(&format!("{folder}/{}", list.segments[0].map.as_ref().expect("an init segment").uri)).await;
+    let starts: Vec<f64> = list.segments.iter().scan(0.0, |at, one| Some(std::mem::replace(at, *at + f64::from(one.duration)))).collect();
+    let kept = tempfile::tempdir().expect("a folder");
+    for part in [0.5, 0.9] {
+        let n = (starts.len() as f64 * part) as usize;
+        let begun = Instant::now();
+        let segment = server.fetch(&format!("{folder}/{}", list.segments[n].uri)).await;
+        let took = begun.elapsed().as_secs_f64();
+        *(if part < 0.6 { &mut row.middle } else { &mut row.end }) = took;
+        if took > SEEK {
+            row.wrong(format!("{took:.1} s for the segment at {:.0} s", starts[n]));
+        }
+        let path = kept.path().join("one.mp4");
+        std::fs::write(&path, [&init[..], &segment[..]].concat()).expect("written");
+        let seen = eye::pictures(&path, "0:v:0", 0.0).await.all;
+        let first = seen.iter().map(|one| one.at).fold(f64::INFINITY, f64::min);
+        row.pictures = (seen.len(), seen.len());
+        if (first - starts[n]).abs() > 0.09 || seen.len() < 20 {
+            row.wrong(format!("{} pictures from {first:.3} s in the segment at {:.3} s", seen.len(), starts[n]));
+        }
+    }
+    let missing = status["totalBytes"].as_f64().unwrap_or(0.0)
+        - server.status(status["streamId"].as_str().expect("an id")).await["downloadedBytes"].as_f64().unwrap_or(0.0);
+    row.mode = format!("{} {:.0} MB left", row.mode, missing / 1e6);
+    server.stop(status["streamId"].as_str().expect("an id")).await;
+    row
 }

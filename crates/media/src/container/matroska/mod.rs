@@ -63,6 +63,13 @@ pub struct BlockRules {
     prefix: Bytes,
 }
 
+impl BlockRules {
+    /// Nanoseconds in one unit of Cluster and Block times.
+    pub(super) fn scale(&self) -> u64 {
+        self.scale
+    }
+}
+
 /// The table of contents of a Matroska or WebM file.
 ///
 /// Reads the first 64 KiB, what the SeekHead says lies elsewhere, and at most 1 MiB of the first Clusters for [`Track::first_pts`].
