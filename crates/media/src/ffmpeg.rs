@@ -44,7 +44,7 @@ pub struct Input {
     pub lead_us: i64,
     /// The container's tables tell everything: look at as little of the file as possible before the seek.
     pub indexed: bool,
-    /// The address gives the file's head and then what follows the place that is wanted: read on, and seek nowhere.
+    /// The address gives the file's head and then what follows the place that is wanted (or all of it): read on, and seek nowhere.
     pub spliced: bool,
 }
 

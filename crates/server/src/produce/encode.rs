@@ -386,7 +386,8 @@ impl Run {
         let at = |ticks| micros(ticks, grid.timescale).saturating_add(self.film.zero_us);
         let target = at(grid.cut(from)).saturating_sub(lead);
         if from == 0 || target <= self.film.zero_us {
-            return Ok(None);
+            // All of it, but read from front to back: of a film in fragments ffmpeg would look up every one before the first picture.
+            return Ok(Some(Splice { head: marks.head(), from: marks.head() }));
         }
         let source = &self.film.source;
         let mut search = Search::new(marks.head()..source.len(), self.film.zero_us, at(grid.cut(grid.segments())), target);

@@ -180,6 +180,16 @@ async fn listen_and_look(server: &TestServer, status: &Value, film: &Film, origi
         let theirs = eye::pictures(&original.path, &original.stream("video"), original.zero).await;
         let ours = eye::pictures(&whole, "0:v:0", 0.0).await;
         ends = ends.max(last_time(&theirs));
+        let seen = &ffprobe(&whole)["streams"][0];
+        if seen["pix_fmt"] != "yuv420p"
+            || (film.traits.colours && ["color_transfer", "color_space", "color_primaries"].iter().any(|key| seen[key] != "bt709"))
+        {
+            row.wrong(format!("{} in {} {} {}", seen["pix_fmt"], seen["color_transfer"], seen["color_space"], seen["color_primaries"]));
+        }
+        let fields = seen["field_order"].as_str().unwrap_or("progressive");
+        if film.traits.fields && fields != "progressive" {
+            row.wrong(format!("fields: {fields}"));
+        }
         judge_pictures(film, &ours, &theirs, row);
         judge_seams(&fetched, &whole, row);
     }
