@@ -7,6 +7,7 @@ use crate::codec::{self, Chroma};
 use crate::container::{Codec, Index, Track};
 use crate::cut::Uncuttable;
 use crate::device::Capabilities;
+use crate::fmp4::entry;
 use crate::ladder::{self, Quality, Size};
 
 /// How a stream is made, in the API's words.
@@ -206,10 +207,7 @@ fn strange_flavour(track: &Track) -> Option<String> {
 }
 
 fn against_sound(track: &Track, client: &Capabilities) -> Option<Why> {
-    if !client.plays_audio(&track.codec)
-        || !track.codec.is_packaged()
-        || (track.codec == Codec::Aac && codec::aac::describe(&track.config).is_none())
-    {
+    if !client.plays_audio(&track.codec) || entry::sound(track).is_none() {
         return Some(Why::AudioCodec(label(&track.codec)));
     }
     let channels = track.audio.as_ref().map_or(0, |sound| sound.channels);
@@ -227,7 +225,8 @@ fn encoded_size(track: &Track, client: &Capabilities, quality: Quality) -> Size 
 impl Codec {
     /// Whether the CMAF writer has a sample entry for it.
     pub fn is_packaged(&self) -> bool {
-        matches!(self, Self::H264 | Self::Hevc | Self::Aac)
+        let sound = matches!(self, Self::Aac | Self::Ac3 | Self::Eac3 | Self::Opus | Self::Flac | Self::Mp3 | Self::Alac);
+        sound || matches!(self, Self::H264 | Self::Hevc)
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Timing {
     pub video: bool,
     /// Ticks added to composition offsets (pictures) or decode times (sound), and taken back by the init segment's edit list.
     pub shift: u64,
+    /// The init segment tells a [`roll`](crate::fmp4::write::SoundEntry::roll), of which every sample is to be a member.
+    pub rolls: bool,
 }
 
 /// A sample on its way into a chunk.
@@ -131,7 +133,8 @@ impl SegmentParts {
             return;
         };
         let rows: Vec<Row> = (0..count).filter_map(|at| self.row(at, end)).collect();
-        parts.push(Part::Bytes(write::chunk(self.sequence(), self.base(first), &rows, self.chunk == 0)));
+        let chunk = if self.timing.rolls { write::rolling_chunk } else { write::chunk };
+        parts.push(Part::Bytes(chunk(self.sequence(), self.base(first), &rows, self.chunk == 0)));
         for sample in self.pending.drain(..count.min(self.pending.len())) {
             append(parts, sample.prefix, sample.offset, u64::from(sample.len));
         }
@@ -210,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    const VIDEO: Timing = Timing { timescale: 1000, video: true, shift: 80 };
+    const VIDEO: Timing = Timing { timescale: 1000, video: true, shift: 80, rolls: false };
 
     /// A picture group of the shape I P B B P B B, 40 ms each, from `start` on.
     fn group(start: i64, len: usize) -> Vec<Sample> {
@@ -247,7 +250,7 @@ mod tests {
     fn media_that_touches_is_one_range() {
         let samples: Vec<Sample> =
             (0..20).map(|n| Sample { offset: 50 + n * 10, pts: n as i64 * 21, size: 10, duration: 21, key: true }).collect();
-        let parts = of_table(&samples, Timing { timescale: 1000, video: false, shift: 0 }, 0, 0, 420);
+        let parts = of_table(&samples, Timing { timescale: 1000, video: false, shift: 0, rolls: false }, 0, 0, 420);
         assert_eq!(payload(&parts), [(50, 200)]);
     }
 

@@ -123,8 +123,7 @@ impl Config {
         DescribedSound {
             codecs: format!("mp4a.40.{named}"),
             sound: Sound { channels, sample_rate, frame_len },
-            object_type: self.object_type,
-            core_rate: self.core_rate,
+            bitrate: None,
         }
     }
 }
@@ -206,8 +205,8 @@ mod tests {
     use super::*;
 
     fn line(asc: &[u8]) -> Option<(String, u16, u32, Option<u32>, u32)> {
-        let told = describe(asc)?;
-        Some((told.codecs, told.sound.channels, told.sound.sample_rate, told.sound.frame_len, told.core_rate))
+        let (told, config) = (describe(asc)?, Config::read(asc)?);
+        Some((told.codecs, told.sound.channels, told.sound.sample_rate, told.sound.frame_len, config.core_rate))
     }
 
     #[test]
@@ -250,7 +249,7 @@ mod tests {
     fn plain_is_described_as_made() {
         for (rate, channels) in [(48_000, 2), (44_100, 6), (7_350, 1), (96_000, 8)] {
             let told = describe(&plain(rate, channels).unwrap()).unwrap();
-            assert_eq!((told.sound.sample_rate, told.sound.channels, told.object_type), (rate, channels, 2));
+            assert_eq!((told.sound.sample_rate, told.sound.channels, told.codecs.as_str()), (rate, channels, "mp4a.40.2"));
         }
         assert_eq!(plain(47_999, 2), None);
         assert_eq!(plain(48_000, 7), None);

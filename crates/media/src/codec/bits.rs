@@ -34,7 +34,17 @@ impl<'a> Bits<'a> {
     }
 
     pub(super) fn byte(&mut self) -> Option<u8> {
-        self.take(8).and_then(|value| u8::try_from(value).ok())
+        self.byte_of(8)
+    }
+
+    /// A number of `count` bits, at most 8.
+    pub(super) fn byte_of(&mut self, count: u32) -> Option<u8> {
+        self.take(count).and_then(|value| u8::try_from(value).ok())
+    }
+
+    /// Passes over `count` bits that are there if the flag before them says so.
+    pub(super) fn optional(&mut self, count: usize) -> Option<()> {
+        if self.flag()? { self.skip(count) } else { Some(()) }
     }
 
     pub(super) fn skip(&mut self, count: usize) -> Option<()> {

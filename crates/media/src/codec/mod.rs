@@ -4,11 +4,16 @@
 //! foreign: every reading is total and answers `None` instead of guessing.
 
 pub mod aac;
+pub mod alac;
 mod bits;
+pub mod dolby;
+pub mod flac;
 pub mod h264;
 pub mod hevc;
+pub mod mp3;
+pub mod opus;
 
-use crate::container::{Picture, Sound};
+use crate::container::{Codec, Picture, Sound, Track};
 
 /// What is known of a video track from its configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,14 +49,44 @@ impl DescribedPicture {
 /// What is known of an audio track from its configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribedSound {
-    /// Name for `CODECS` (RFC 6381): `mp4a.40.2`.
+    /// Name for `CODECS` (RFC 6381) with the sample entry that the writer makes: `mp4a.40.2`, `ec-3`, `opus`.
     pub codecs: String,
     /// Channels and rate of the decoder's output, samples of that output per frame.
     pub sound: Sound,
-    /// Audio object type of the core (ISO 14496-3, table 1.17): 2 is AAC-LC.
-    pub object_type: u8,
-    /// Rate of the core in hertz, half of the output's where spectral band replication doubles it.
-    pub core_rate: u32,
+    /// Bits per second that it never exceeds, where the configuration tells.
+    pub bitrate: Option<u64>,
+}
+
+/// Bytes of a track's first frame that [`learn`] can make use of.
+pub const FIRST_FRAME: usize = 16 << 10;
+
+/// Whether a track's container leaves out something that its first frame tells: see [`learn`].
+pub fn is_incomplete(track: &Track) -> bool {
+    let without_config = matches!(track.codec, Codec::Ac3 | Codec::Eac3) && track.config.is_empty();
+    let without_len = matches!(track.codec, Codec::Opus) && track.audio.as_ref().is_some_and(|sound| sound.frame_len.is_none());
+    without_config || without_len
+}
+
+/// Fills in what Matroska does not keep of a track, from the beginning of its first frame: the configuration of AC-3 and E-AC-3 with the
+/// channels and the length of frames that follow from it, and the length of Opus packets. What the frame does not tell stays as it was.
+pub fn learn(track: &mut Track, frame: &[u8]) {
+    let sound = track.audio.get_or_insert_default();
+    let config = match track.codec {
+        Codec::Ac3 => dolby::dac3(frame),
+        Codec::Eac3 => dolby::dec3(frame),
+        Codec::Opus => {
+            sound.frame_len = opus::packet_len(frame);
+            return;
+        }
+        _ => None,
+    };
+    let Some(config) = config else { return };
+    let told = if track.codec == Codec::Ac3 { dolby::describe_ac3(&config) } else { dolby::describe_eac3(&config) };
+    // Times are counted in ticks of the rate that the container told; another one would be a different track.
+    let Some(told) = told.filter(|told| told.sound.sample_rate == sound.sample_rate) else { return };
+    track.bitrate = track.bitrate.or(told.bitrate);
+    *sound = told.sound;
+    track.config = config;
 }
 
 /// How many chroma samples belong to a luma sample.

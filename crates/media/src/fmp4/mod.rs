@@ -1,6 +1,7 @@
 //! CMAF (ISO 23000-19) over ISO 14496-12: the only writer of init segments and chunks, the reader of ffmpeg's pipe, and the writer of a
 //! film to keep.
 
+pub mod entry;
 pub mod read;
 pub mod whole;
 pub mod write;

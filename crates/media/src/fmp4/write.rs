@@ -19,6 +19,10 @@ use crate::codec::{Colour, DescribedPicture, hevc};
 
 /// The only track of every segment.
 const TRACK_ID: u32 = 1;
+/// `grouping_type` of samples that need others before them decoded first.
+const ROLL: &[u8; 4] = b"roll";
+/// Bytes of the `sbgp` of a chunk.
+const GROUP_LEN: usize = 28;
 
 /// What an init segment says.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +66,56 @@ pub enum Entry {
         /// Hertz of the decoder's output.
         sample_rate: u32,
     },
+    /// AV1: `av01`.
+    Av1 {
+        /// Body of `av1C`.
+        config: Bytes,
+        /// Size and shape.
+        raster: Raster,
+    },
+    /// VP9: `vp09`.
+    Vp9 {
+        /// Body of `vpcC`.
+        config: Bytes,
+        /// Size and shape.
+        raster: Raster,
+    },
+    /// Any other sound.
+    Sound(SoundEntry),
+}
+
+/// An AudioSampleEntry (ISO 14496-12, 12.2.3) of what is not AAC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SoundEntry {
+    /// How it is coded.
+    pub coding: Coding,
+    /// Body of the box that [`Coding`] names; empty of MP3.
+    pub config: Bytes,
+    /// Channels of the decoder's output.
+    pub channels: u16,
+    /// Bits of a sample, 16 where the codec has none of its own.
+    pub bits: u16,
+    /// Hertz of the decoder's output.
+    pub sample_rate: u32,
+    /// Samples of the track that have to be decoded before one that is entered at, where there are any (`roll_distance`, negative).
+    pub roll: Option<i16>,
+}
+
+/// Codings of sound, with the box of their configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// `ac-3` with `dac3` (ETSI TS 102 366, F.3).
+    Ac3,
+    /// `ec-3` with `dec3` (ETSI TS 102 366, F.5).
+    Eac3,
+    /// `Opus` with `dOps` (Opus in ISOBMFF, 4.3).
+    Opus,
+    /// `fLaC` with `dfLa` (FLAC in ISOBMFF, 3.3).
+    Flac,
+    /// `alac` with an `alac` of its own.
+    Alac,
+    /// `mp4a` with this `objectTypeIndication`.
+    Mp3(u8),
 }
 
 /// How large pictures are and how they are to be shown.
@@ -87,14 +141,24 @@ impl From<&DescribedPicture> for Raster {
 
 impl Entry {
     const fn is_video(&self) -> bool {
-        matches!(self, Self::Avc { .. } | Self::Hevc { .. })
+        self.raster().is_some()
     }
 
     const fn raster(&self) -> Option<&Raster> {
         match self {
-            Self::Avc { raster, .. } | Self::Hevc { raster, .. } => Some(raster),
-            Self::Aac { .. } => None,
+            Self::Avc { raster, .. } | Self::Hevc { raster, .. } | Self::Av1 { raster, .. } | Self::Vp9 { raster, .. } => Some(raster),
+            Self::Aac { .. } | Self::Sound(_) => None,
         }
+    }
+
+    /// Whether its chunks are to be [`rolling_chunk`]s.
+    pub const fn rolls(&self) -> bool {
+        self.roll().is_some()
+    }
+
+    /// `roll_distance` of all samples.
+    const fn roll(&self) -> Option<i16> {
+        if let Self::Sound(sound) = self { sound.roll } else { None }
     }
 }
 
@@ -219,6 +283,14 @@ fn media_information(out: &mut Vec<u8>, entry: &Entry) {
             full(out, b"stsc", 0, 0, |out| put32(out, 0));
             full(out, b"stsz", 0, 0, |out| put_all(out, &[0, 0]));
             full(out, b"stco", 0, 0, |out| put32(out, 0));
+            if let Some(roll) = entry.roll() {
+                // SampleGroupDescriptionBox (8.9.3) with one AudioRollRecoveryEntry (10.1) of two bytes.
+                full(out, b"sgpd", 1, 0, |out| {
+                    out.extend(ROLL);
+                    put_all(out, &[2, 1]);
+                    out.extend(roll.to_be_bytes());
+                });
+            }
         });
     });
 }
@@ -236,8 +308,28 @@ fn sample_entry(out: &mut Vec<u8>, entry: &Entry) {
                 visual(out, b"hvc1", raster, b"hvcC", &hevc::complete(config));
             }
         }
-        Entry::Aac { config, channels, sample_rate } => audible(out, config, *channels, *sample_rate),
+        Entry::Av1 { config, raster } => visual(out, b"av01", raster, b"av1C", config),
+        Entry::Vp9 { config, raster } => visual(out, b"vp09", raster, b"vpcC", config),
+        Entry::Aac { config, channels, sample_rate } => {
+            audible(out, b"mp4a", *channels, 16, *sample_rate, |out| full(out, b"esds", 0, 0, |out| elementary_stream(out, 0x40, config)));
+        }
+        Entry::Sound(sound) => other_sound(out, sound),
     }
+}
+
+fn other_sound(out: &mut Vec<u8>, sound: &SoundEntry) {
+    let (kind, inner) = match sound.coding {
+        Coding::Ac3 => (b"ac-3", b"dac3"),
+        Coding::Eac3 => (b"ec-3", b"dec3"),
+        Coding::Opus => (b"Opus", b"dOps"),
+        Coding::Flac => (b"fLaC", b"dfLa"),
+        Coding::Alac => (b"alac", b"alac"),
+        Coding::Mp3(_) => (b"mp4a", b"esds"),
+    };
+    audible(out, kind, sound.channels, sound.bits, sound.sample_rate, |out| match sound.coding {
+        Coding::Mp3(object_type) => full(out, inner, 0, 0, |out| elementary_stream(out, object_type, &[])),
+        _ => boxed(out, inner, |out| out.extend(&sound.config)),
+    });
 }
 
 /// VisualSampleEntry (ISO 14496-12, 12.1.3).
@@ -269,27 +361,31 @@ fn visual(out: &mut Vec<u8>, kind: &[u8; 4], raster: &Raster, config_kind: &[u8;
     });
 }
 
-/// AudioSampleEntry (ISO 14496-12, 12.2.3) of AAC (ISO 14496-14, 5.6).
-fn audible(out: &mut Vec<u8>, config: &[u8], channels: u16, sample_rate: u32) {
-    boxed(out, b"mp4a", |out| {
+/// AudioSampleEntry (ISO 14496-12, 12.2.3) with the box of its coding. A rate that does not fit is told as the largest whole part of it
+/// that does (FLAC in ISOBMFF, 3.3.1); the configuration knows it in full.
+fn audible(out: &mut Vec<u8>, kind: &[u8; 4], channels: u16, bits: u16, sample_rate: u32, config: impl FnOnce(&mut Vec<u8>)) {
+    let told = (1..=8).filter(|parts| sample_rate % parts == 0).find_map(|parts| u16::try_from(sample_rate / parts).ok());
+    boxed(out, kind, |out| {
         data_reference(out);
         put_all(out, &[0, 0]);
         put16(out, channels);
-        put16(out, 16);
+        put16(out, bits);
         put32(out, 0);
-        put32(out, u16::try_from(sample_rate).map_or(0, |rate| u32::from(rate) << 16));
-        full(out, b"esds", 0, 0, |out| elementary_stream(out, config));
+        put32(out, u32::from(told.unwrap_or(u16::MAX)) << 16);
+        config(out);
     });
 }
 
-/// ES_Descriptor (ISO 14496-1, 7.2.6.5) around an AudioSpecificConfig.
-fn elementary_stream(out: &mut Vec<u8>, config: &[u8]) {
+/// ES_Descriptor (ISO 14496-1, 7.2.6.5) of sound, around what its decoder needs to know (ISO 14496-14, 5.6).
+fn elementary_stream(out: &mut Vec<u8>, object_type: u8, config: &[u8]) {
     descriptor(out, 3, |out| {
         out.extend([0, 0, 0]); // ES_ID 0 in files, no flags
         descriptor(out, 4, |out| {
-            out.extend([0x40, 0x15]); // MPEG-4 audio, audio stream
+            out.extend([object_type, 0x15]); // audio stream
             out.extend([0; 11]); // buffer and bit rates: not told
-            descriptor(out, 5, |out| out.extend(config));
+            if !config.is_empty() {
+                descriptor(out, 5, |out| out.extend(config));
+            }
         });
         descriptor(out, 6, |out| out.push(2)); // sync layer as in MP4 files
     });
@@ -329,7 +425,15 @@ pub(super) fn extended_language(language: &str) -> Option<&str> {
 ///
 /// Every row of sound is `key`. `sequence` counts fragments, `base_decode_time` is the first row's decode time in ticks. Without rows it is a valid empty segment.
 pub fn chunk(sequence: u32, base_decode_time: u64, rows: &[Row], first_of_segment: bool) -> Bytes {
-    let form = Form::of(rows);
+    write_chunk(&Form::of(rows), sequence, base_decode_time, rows, first_of_segment)
+}
+
+/// [`chunk`] of a track whose entry has a [`SoundEntry::roll`]: all rows are in that group.
+pub fn rolling_chunk(sequence: u32, base_decode_time: u64, rows: &[Row], first_of_segment: bool) -> Bytes {
+    write_chunk(&Form { rolls: !rows.is_empty(), ..Form::of(rows) }, sequence, base_decode_time, rows, first_of_segment)
+}
+
+fn write_chunk(form: &Form, sequence: u32, base_decode_time: u64, rows: &[Row], first_of_segment: bool) -> Bytes {
     let len = form.len(first_of_segment);
     let mut out = Vec::with_capacity(len);
     if first_of_segment {
@@ -345,6 +449,7 @@ pub fn chunk(sequence: u32, base_decode_time: u64, rows: &[Row], first_of_segmen
             form.fragment_header(out);
             full(out, b"tfdt", 1, 0, |out| put64(out, base_decode_time));
             form.run(out, rows);
+            form.group(out);
         });
     });
     form.media_data_header(&mut out);
@@ -384,6 +489,8 @@ struct Form {
     first_flags: Option<u32>,
     composition: bool,
     negative: bool,
+    /// All rows are in the group of [`ROLL`].
+    rolls: bool,
 }
 
 impl Form {
@@ -401,6 +508,7 @@ impl Form {
             first_flags: first.map(flags).filter(|_| flags_shared && first_differs),
             composition: rows.iter().any(|row| row.composition != 0),
             negative: rows.iter().any(|row| row.composition < 0),
+            rolls: false,
         }
     }
 
@@ -427,7 +535,7 @@ impl Form {
     }
 
     const fn movie_fragment_len(&self) -> usize {
-        8 + 16 + 8 + self.fragment_header_len() + 20 + self.run_len()
+        8 + 16 + 8 + self.fragment_header_len() + 20 + self.run_len() + if self.rolls { GROUP_LEN } else { 0 }
     }
 
     const fn len(&self, first_of_segment: bool) -> usize {
@@ -465,6 +573,16 @@ impl Form {
                 self.row(out, row);
             }
         });
+    }
+
+    /// `sbgp` (8.9.2): all samples belong to the only description of the init segment.
+    fn group(&self, out: &mut Vec<u8>) {
+        if self.rolls {
+            full(out, b"sbgp", 0, 0, |out| {
+                out.extend(ROLL);
+                put_all(out, &[1, u32::try_from(self.rows).unwrap_or(u32::MAX), 1]);
+            });
+        }
     }
 
     fn row(&self, out: &mut Vec<u8>, row: &Row) {
@@ -824,6 +942,8 @@ mod tests {
         #[test]
         fn length_is_known_before_writing(rows in proptest::collection::vec(any_row(), 0..6), first: bool) {
             prop_assert_eq!(chunk(3, 9, &rows, first).len(), chunk_len(&rows, first));
+            let group = if rows.is_empty() { 0 } else { GROUP_LEN };
+            prop_assert_eq!(rolling_chunk(3, 9, &rows, first).len(), chunk_len(&rows, first) + group);
         }
 
         #[test]

@@ -60,22 +60,24 @@ enum Make {
 impl Rendition {
     /// The film's picture.
     pub fn video(film: &Film, track: &Track, plan: &VideoPlan, identity: &str, workshop: &Arc<Workshop>) -> Self {
-        match (plan, &film.copy) {
-            (VideoPlan::Copy, Ok(copy)) => copied::video(film, track, copy, identity, workshop),
-            (VideoPlan::Copy, Err(_)) => {
-                let size = ladder::fit(&track.video.clone().unwrap_or_default(), ladder::Quality::Auto, None);
-                encoded::video(film, track, size, identity, workshop)
+        let size = match plan {
+            VideoPlan::Encode(size) => *size,
+            VideoPlan::Copy => {
+                let copied = film.copy.as_ref().ok().and_then(|copy| copied::video(film, track, copy, identity, workshop));
+                if let Some(copied) = copied {
+                    return copied;
+                }
+                ladder::fit(&track.video.clone().unwrap_or_default(), ladder::Quality::Auto, None)
             }
-            (VideoPlan::Encode(size), _) => encoded::video(film, track, *size, identity, workshop),
-        }
+        };
+        encoded::video(film, track, size, identity, workshop)
     }
 
     /// One of the film's sound tracks.
     pub fn audio(film: &Film, track: &Track, plan: &AudioPlan, identity: &str, workshop: &Arc<Workshop>) -> Self {
-        match (plan.copy, &film.copy) {
-            (true, Ok(copy)) => copied::audio(film, track, copy, identity, workshop),
-            _ => encoded::audio(film, track, identity, workshop),
-        }
+        let copy = film.copy.as_ref().ok().filter(|_| plan.copy);
+        let copied = copy.and_then(|copy| copied::audio(film, track, copy, identity, workshop));
+        copied.unwrap_or_else(|| encoded::audio(film, track, identity, workshop))
     }
 
     /// Whether ffmpeg makes it.

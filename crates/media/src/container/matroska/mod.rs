@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use self::ebml::{Element, children, element, float, peek_within, text, uint};
 use super::{Container, Damage, Index, Kind, Sparse, Stop, Track};
+use crate::codec;
 
 pub use self::blocks::Blocks;
 
@@ -289,6 +290,11 @@ fn find_first_frames(bytes: &Sparse, index: &mut Index) -> Result<(), Stop> {
             wanted.swap_remove(place);
             if let Some(track) = index.tracks.iter_mut().find(|track| track.id == frame.track) {
                 track.first_pts = Some(frame.pts);
+                if codec::is_incomplete(track) {
+                    let len = (frame.len as usize).min(codec::FIRST_FRAME);
+                    let head = bytes.get(frame.offset, peek_within(bytes, frame.offset, len))?;
+                    codec::learn(track, &[&frame.prefix[..], &head].concat());
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::{Codec, Kind, Picture, Samples, Sound, Track};
 use super::ebml::{children, float, text, uint};
 use super::{BlockRules, SECOND};
-use crate::codec::{aac, h264, hevc};
+use crate::codec::{aac, h264, hevc, opus};
 
 /// More tracks than any film has; what follows is ignored.
 const MAX_TRACKS: usize = 256;
@@ -413,7 +413,8 @@ fn core_rate(entry: &Entry<'_>) -> u32 {
 fn sound(entry: &Entry<'_>, codec: &Codec, private: &[u8]) -> Sound {
     let output = children(entry.audio).find(|(id, _)| *id == 0x78B5).and_then(|(_, body)| rate(float(body)));
     let channels = children(entry.audio).find(|(id, _)| *id == 0x9F).map_or(1, |(_, body)| uint(body));
-    let sample_rate = output.unwrap_or_else(|| core_rate(entry));
+    // Every Opus decoder puts out 48 kHz; what stands here is where the sound once came from.
+    let sample_rate = if *codec == Codec::Opus { opus::RATE } else { output.unwrap_or_else(|| core_rate(entry)) };
     Sound { channels: u16::try_from(channels).unwrap_or(u16::MAX), sample_rate, frame_len: frame_len(entry, codec, private, sample_rate) }
 }
 

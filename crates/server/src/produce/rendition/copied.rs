@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use balcony_media::codec::{self, DescribedPicture};
-use balcony_media::container::{Codec, Picture, Sample, Track};
+use balcony_media::container::{Sample, Track};
 use balcony_media::cut::{self, CopyCuts, Cuts};
-use balcony_media::fmp4::write::{self, Entry, InitTrack, Raster};
+use balcony_media::fmp4::entry;
+use balcony_media::fmp4::write::{self, InitTrack};
 use balcony_media::ladder::{self, Size};
 use balcony_media::segment::{self, Timing};
 
@@ -17,21 +17,23 @@ use crate::produce::copy::{Inline, priming};
 /// Pictures that may be decoded ahead where the parameter sets do not tell: the most that common encoders use.
 const USUAL_REORDER: u8 = 4;
 
-pub(super) fn video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str, workshop: &Arc<Workshop>) -> Rendition {
+/// The film's own pictures; `None` where they cannot be packaged.
+pub(super) fn video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str, workshop: &Arc<Workshop>) -> Option<Rendition> {
+    let (entry, described) = entry::picture(track)?;
     let picture = track.video.clone().unwrap_or_default();
     let rate = picture.frame_rate.filter(|rate| *rate > 0.0);
     let samples = table(&film.index, track.stream);
     let first = cut::copied_video_samples(copy, samples);
     let (shift, depth) = if samples.is_empty() {
-        let depth = picture.reorder.unwrap_or(USUAL_REORDER);
+        let depth = described.picture.reorder.or(picture.reorder).unwrap_or(USUAL_REORDER);
         let frame = f64::from(track.timescale) / rate.unwrap_or(USUAL_RATE);
         ((f64::from(depth) * frame).ceil() as u64 + if depth > 0 { ROUNDING } else { 0 }, depth)
     } else {
         segment::reorder_of_table(samples, &first)
     };
-    let timing = Timing { timescale: track.timescale, video: true, shift };
+    let timing = Timing { timescale: track.timescale, video: true, shift, rolls: false };
     let init = write::init(&InitTrack {
-        entry: picture_entry(track, &picture),
+        entry,
         timescale: track.timescale,
         language: track.language.clone(),
         duration: None,
@@ -47,10 +49,10 @@ pub(super) fn video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str,
     } else {
         Make::Table { init, index: film.index.clone(), stream: track.stream, first, timing, depth }
     };
-    Rendition {
+    Some(Rendition {
         identity: identity.to_owned(),
         cuts: copy.cuts.clone(),
-        codecs: described(track).map(|described| described.codecs).unwrap_or_default(),
+        codecs: described.codecs,
         resolution: Some(Size { width: ladder::square_width(&picture), height: picture.height }),
         frame_rate: rate,
         channels: 0,
@@ -58,34 +60,16 @@ pub(super) fn video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str,
         average,
         copy: Some(copy.clone()),
         make,
-    }
+    })
 }
 
-/// What the parameter sets of a picture that can be copied tell.
-fn described(track: &Track) -> Option<DescribedPicture> {
-    match track.codec {
-        Codec::Hevc => codec::hevc::describe(&track.config),
-        _ => codec::h264::describe(&track.config),
-    }
-}
-
-fn picture_entry(track: &Track, picture: &Picture) -> Entry {
-    let raster = Raster {
-        width: picture.width,
-        height: picture.height,
-        pixel_aspect: picture.pixel_aspect,
-        colour: described(track).and_then(|described| described.colour),
-    };
-    let config = track.config.clone();
-    if track.codec == Codec::Hevc { Entry::Hevc { config, raster } } else { Entry::Avc { config, raster } }
-}
-
-pub(super) fn audio(film: &Film, track: &Track, copy: &CopyCuts, identity: &str, workshop: &Arc<Workshop>) -> Rendition {
+/// One of the film's own sounds; `None` where it cannot be packaged.
+pub(super) fn audio(film: &Film, track: &Track, copy: &CopyCuts, identity: &str, workshop: &Arc<Workshop>) -> Option<Rendition> {
+    let (entry, described) = entry::sound(track)?;
     let sound = track.audio.clone().unwrap_or_default();
-    let timing = Timing { timescale: track.timescale, video: false, shift: priming(track) };
-    let described = codec::aac::describe(&track.config);
+    let timing = Timing { timescale: track.timescale, video: false, shift: priming(track), rolls: entry.rolls() };
     let init = write::init(&InitTrack {
-        entry: Entry::Aac { config: track.config.clone(), channels: sound.channels, sample_rate: sound.sample_rate },
+        entry,
         timescale: track.timescale,
         language: track.language.clone(),
         duration: None,
@@ -102,7 +86,7 @@ pub(super) fn audio(film: &Film, track: &Track, copy: &CopyCuts, identity: &str,
         let cuts = Cuts::new(track.timescale, starts, end);
         let usual = track.bitrate.unwrap_or(u64::from(sound.channels.max(2)) * 96_000);
         let make = Make::Inline { init, inline: inline(film, track, copy, timing, 0, workshop) };
-        (cuts, make, (usual * 5 / 4, usual))
+        (cuts, make, (described.bitrate.map_or(usual * 5 / 4, |most| most * 21 / 20), usual.min(described.bitrate.unwrap_or(usual))))
     } else {
         let by_sample = cut::copied_table_cuts(copy, track);
         let first = by_sample.first;
@@ -111,18 +95,18 @@ pub(super) fn audio(film: &Film, track: &Track, copy: &CopyCuts, identity: &str,
         let make = Make::Table { init, index: film.index.clone(), stream: track.stream, first, timing, depth: 0 };
         (by_sample.cuts, make, rates)
     };
-    Rendition {
+    Some(Rendition {
         identity: identity.to_owned(),
         cuts,
-        codecs: described.map_or_else(|| "mp4a.40.2".to_owned(), |described| described.codecs),
+        codecs: described.codecs,
         resolution: None,
         frame_rate: None,
-        channels: sound.channels,
+        channels: if described.sound.channels > 0 { described.sound.channels } else { sound.channels },
         peak: rates.0,
         average: rates.1,
         copy: Some(copy.clone()),
         make,
-    }
+    })
 }
 
 fn inline(film: &Film, track: &Track, copy: &CopyCuts, timing: Timing, depth: u8, workshop: &Workshop) -> Arc<Inline> {

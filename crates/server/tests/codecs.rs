@@ -1,0 +1,249 @@
+//! Films of every coding that is passed on, from the magnet to the player: each packet, each picture and each sample of sound is the film's
+//! own, at the film's own time, from the beginning and after a seek. The judge is ffmpeg, which decodes the film itself and what is made
+//! of it.
+
+#[path = "support/films.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod films;
+#[path = "support/hls.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod hls;
+#[path = "support/server.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod server;
+#[path = "support/swarm.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod swarm;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use films::{AAC, X264, both, by_ffmpeg, by_mkvmerge};
+use hls::{Hls, Rendition, Seen};
+use serde_json::{Value, json};
+use server::TestServer;
+use swarm::{Swarm, SwarmOptions};
+
+/// Seconds of each film; its copy has three segments or more.
+const LENGTH: f64 = 13.0;
+/// Samples per second of all sound that is compared.
+const RATE: f64 = 48_000.0;
+/// Matroska's times are whole milliseconds. ffprobe adds up such roundings over the frames of a lace.
+const ROUNDED: f64 = 0.0035;
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+/// A client that plays everything.
+fn everything() -> Value {
+    json!({ "capabilities": {
+        "video": ["h264", "hevc", "av1", "vp9"], "audio": ["aac", "ac3", "eac3", "opus", "flac", "mp3", "alac"], "hdr": true,
+    } })
+}
+
+/// A film is passed on as it is: `codecs` begin what the master playlist says of its picture and its sound.
+async fn judge(film: &Path, codecs: [&str; 2]) {
+    let swarm = Swarm::seed(film, SwarmOptions::default()).await;
+    let mut server = TestServer::open().await;
+    let status = server.play(&swarm.link(), everything()).await;
+    assert_eq!(status["mode"], "copy", "{status:#}");
+    let url = status["streamUrl"].as_str().expect("an address").to_owned();
+    let mut played = hls::open(&server, &url).await;
+    let told = played.master.variants[0].codecs.clone().expect("CODECS");
+    for (codec, told) in codecs.iter().zip(told.split(',')) {
+        assert!(told.starts_with(codec), "{told} for {codec}");
+    }
+    played.fetch_scattered(&server).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    for rendition in &played.renditions {
+        judge_packets(film, rendition, folder.path()).await;
+    }
+    judge_pictures(film, &url, &played, folder.path()).await;
+    judge_sound(film, &url, &played, folder.path()).await;
+    assert_eq!(server.end().and_then(|status| status.code()), Some(0));
+}
+
+/// Every packet of the film, with its bytes, at its time, and no time between two of them that is not the first one's.
+async fn judge_packets(film: &Path, rendition: &Rendition, folder: &Path) {
+    let stream = if rendition.name.starts_with('v') { "v:0" } else { "a:0" };
+    let (ours, theirs) = (hls::packets_of(&rendition.write(folder), "0").await, hls::packets_of(film, stream).await);
+    assert_eq!(ours.len(), theirs.len(), "{}: packets", rendition.name);
+    for (at, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+        let Seen { pts, hash, .. } = ours;
+        assert_eq!(*hash, theirs.hash, "{}: bytes of packet {at}", rendition.name);
+        assert!((pts - theirs.pts).abs() < ROUNDED, "{}: packet {at} at {pts} s, in the film at {} s", rendition.name, theirs.pts);
+    }
+    let (track, segments) = rendition.packets();
+    let all: Vec<_> = segments.iter().flatten().collect();
+    for (at, pair) in all.windows(2).enumerate() {
+        assert_eq!(pair[0].dts + i64::from(pair[0].duration), pair[1].dts, "{}: packet {at}, ticks of {}", rendition.name, track.timescale);
+    }
+    let begins: Vec<_> = segments.iter().filter_map(|packets| packets.first()).collect();
+    assert!(begins.len() >= 3 && begins.iter().all(|packet| packet.key), "{}: segments begin where decoding can", rendition.name);
+}
+
+/// The pictures of the whole stream, and of the stream entered at its second segment.
+async fn judge_pictures(film: &Path, url: &str, played: &Hls, folder: &Path) {
+    let Some(picture) = played.renditions.iter().find(|one| one.name.starts_with('v')) else { return };
+    let theirs = hls::decode(text(film), "v:0").await;
+    let ours = hls::decode(url, "v:0").await;
+    assert!(ours.complaints.iter().all(|line| theirs.complaints.contains(line)), "{:#?}", ours.complaints);
+    assert_eq!(ours.frames.len(), theirs.frames.len(), "pictures");
+    for (at, (ours, theirs)) in ours.frames.iter().zip(&theirs.frames).enumerate() {
+        assert!((ours.0 - theirs.0).abs() < 0.0016, "picture {at} at {} s, in the film at {} s", ours.0, theirs.0);
+        assert_eq!(ours.1, theirs.1, "picture {at}");
+    }
+    let from = picture.told()[1];
+    let entered = hls::decode(text(&enter(picture, folder)), "0").await;
+    assert!(entered.complaints.is_empty(), "{:#?}", entered.complaints);
+    let rest: Vec<_> = theirs.frames.iter().filter(|(pts, _)| *pts > from - 0.002).map(|(_, hash)| hash).collect();
+    assert_eq!(entered.frames.iter().map(|(_, hash)| hash).collect::<Vec<_>>(), rest, "pictures from {from} s on");
+}
+
+/// The sound of the whole stream, and of the stream entered at its second segment, sample by sample.
+async fn judge_sound(film: &Path, url: &str, played: &Hls, folder: &Path) {
+    let Some(sound) = played.renditions.iter().find(|one| one.name.starts_with('a')) else { return };
+    // The times of packets in Matroska are rounded, so that the film's own first sample may be as much off.
+    let slack = if film.extension().is_some_and(|ending| ending == "mkv" || ending == "webm") { 48 } else { 0 };
+    let theirs = samples(text(film));
+    let whole = samples(url);
+    let lag = compare(&whole, &theirs, 0.0, slack);
+    assert!(lag.is_some(), "the sound is another one, or off by more than {slack} samples");
+    let clicks = (hls::clicks(url, 0.0).await, hls::clicks(text(film), 0.0).await);
+    assert_eq!(clicks.0.len(), clicks.1.len());
+    assert!(clicks.0.len() > 10 && clicks.0.iter().zip(&clicks.1).all(|(ours, theirs)| (ours - theirs).abs() < 0.002), "{clicks:?}");
+    // A decoder that begins in the middle needs some packets to agree with one that came there.
+    let entered = samples(text(&enter(sound, folder)));
+    assert!(compare(&entered, &whole, sound.told()[1] + 0.2, 0).is_some(), "the sound from the second segment on");
+}
+
+/// A file of a rendition without its first segment.
+fn enter(rendition: &Rendition, folder: &Path) -> PathBuf {
+    let path = folder.join(format!("{}-entered.mp4", rendition.name));
+    let bytes: Vec<u8> = std::iter::once(&rendition.init).chain(&rendition.segments[1..]).flatten().copied().collect();
+    std::fs::write(&path, bytes).expect("written");
+    path
+}
+
+/// All sound as one channel of 16 bits; a sample's place is its time.
+fn samples(input: &str) -> Vec<i16> {
+    let filter = "aresample=48000:async=1:min_hard_comp=0.002:first_pts=0,pan=mono|c0=c0";
+    let arguments = ["-v", "error", "-nostdin", "-copyts", "-i", input, "-map", "0:a:0", "-af", filter, "-f", "s16le", "-"];
+    let pcm = Command::new("ffmpeg").args(arguments).output().expect("ffmpeg").stdout;
+    pcm.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
+}
+
+/// By how many samples, `slack` at most, the first sound is later than the second, where they are the same from `from` seconds to half a
+/// second before the end but for the last bit.
+fn compare(ours: &[i16], theirs: &[i16], from: f64, slack: i64) -> Option<i64> {
+    let (begin, end) = ((from * RATE) as i64 + slack, ours.len().min(theirs.len()) as i64 - (RATE / 2.0) as i64);
+    assert!(end - begin > RATE as i64, "enough to compare");
+    let at = |sound: &[i16], place: i64| sound[usize::try_from(place).expect("within")];
+    let same = |lag: i64| (begin..end).all(|place| at(ours, place + lag).abs_diff(at(theirs, place)) <= 1);
+    (0..=slack).flat_map(|lag| [lag, -lag]).find(|lag| same(*lag))
+}
+
+/// The usual picture with sound of this coding.
+fn with_sound(name: &str, coding: &str) -> PathBuf {
+    by_ffmpeg(name, &format!("{} {X264} {coding}", both(LENGTH)))
+}
+
+const SURROUND: &str = "-af pan=5.1|FL=c0|FR=c0|FC=0.5*c0|LFE=0.1*c0|BL=0.6*c0|BR=0.4*c0";
+const H264: &str = "avc1.64";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac3_in_matroska() {
+    judge(&with_sound("ac3.mkv", &format!("{SURROUND} -c:a ac3 -b:a 448k")), [H264, "ac-3"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac3_of_mkvmerge() {
+    judge(&by_mkvmerge("ac3.mkv", "", &with_sound("ac3.mkv", "-c:a ac3 -b:a 192k")), [H264, "ac-3"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac3_in_mp4() {
+    judge(&with_sound("ac3.mp4", "-c:a ac3 -b:a 192k"), [H264, "ac-3"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eac3_in_matroska() {
+    judge(&with_sound("eac3.mkv", &format!("{SURROUND} -c:a eac3 -b:a 640k")), [H264, "ec-3"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eac3_in_mp4() {
+    judge(&with_sound("eac3.mp4", "-c:a eac3 -b:a 256k"), [H264, "ec-3"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opus_in_matroska() {
+    judge(&with_sound("opus.mkv", "-c:a libopus -b:a 96k"), [H264, "opus"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opus_of_mkvmerge() {
+    judge(&by_mkvmerge("opus.mkv", "", &with_sound("opus.mkv", "-c:a libopus -b:a 96k")), [H264, "opus"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opus_in_mp4() {
+    judge(&with_sound("opus.mp4", "-c:a libopus -b:a 96k"), [H264, "opus"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flac_in_matroska() {
+    judge(&with_sound("flac.mkv", "-c:a flac"), [H264, "fLaC"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flac_in_mp4() {
+    judge(&with_sound("flac.mp4", "-c:a flac -strict -2"), [H264, "fLaC"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mp3_in_matroska() {
+    judge(&with_sound("mp3.mkv", "-c:a libmp3lame -b:a 128k"), [H264, "mp4a.6B"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mp3_in_mp4() {
+    judge(&with_sound("mp3.mp4", "-c:a libmp3lame -b:a 128k"), [H264, "mp4a.6B"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alac_in_mp4() {
+    judge(&with_sound("alac.mp4", "-c:a alac"), [H264, "alac"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alac_in_matroska() {
+    judge(&with_sound("alac.mkv", "-c:a alac"), [H264, "alac"]).await;
+}
+
+/// What a client does not name is converted; the picture is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_for_who_plays_it() {
+    let swarm = Swarm::seed(&with_sound("eac3.mp4", "-c:a eac3 -b:a 256k"), SwarmOptions::default()).await;
+    let mut server = TestServer::open().await;
+    for (options, mode) in [
+        (json!({}), "convert_audio"),
+        (json!({ "capabilities": { "audio": ["aac", "ac3", "flac"] } }), "convert_audio"),
+        (json!({ "capabilities": { "audio": ["aac", "EC-3"] } }), "copy"),
+    ] {
+        let status = server.play(&swarm.link(), options.clone()).await;
+        assert_eq!(status["mode"], mode, "{options}");
+    }
+    assert_eq!(server.end().and_then(|status| status.code()), Some(0));
+}
+
+/// Used by every film of this file.
+#[test]
+fn the_comparison_sees_one_sample() {
+    let sound: Vec<i16> = (0..200_000_i32).map(|place| i16::try_from(place * place % 7919).expect("small")).collect();
+    assert_eq!(compare(&sound, &sound, 0.0, 0), Some(0));
+    assert_eq!(compare(&sound[1..], &sound, 0.0, 0), None);
+    assert_eq!(compare(&sound[1..], &sound, 0.0, 5), Some(-1));
+    assert!(text(&with_sound("aac.mp4", AAC)).ends_with("aac.mp4"));
+}
