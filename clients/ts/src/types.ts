@@ -53,7 +53,7 @@ export type DeviceEvent = { change: "paired" | "changed"; device: Device } | { c
 /** What the caller can play. Without it H.264 (8 bit) and AAC are assumed. */
 export interface Capabilities {
   video?: ("h264" | "hevc" | "av1" | "vp9")[];
-  audio?: ("aac" | "ac3" | "eac3" | "opus" | "flac")[];
+  audio?: ("aac" | "ac3" | "eac3" | "opus" | "flac" | "mp3" | "alac")[];
   /** Rows of the picture. */
   maxHeight?: number;
   hdr?: boolean;

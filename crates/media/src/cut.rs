@@ -4,7 +4,7 @@
 //! anywhere, and is cut at every cut of the copy and about every two seconds between them, so that players can change between the
 //! two without a gap. Nothing here knows bytes other than the file offsets of key frames.
 
-use crate::container::{Index, KeyFrame, Kind, Sample, Samples, Track};
+use crate::container::{Codec, Index, KeyFrame, Kind, Sample, Samples, Track};
 
 /// A copied segment lasts at least this long, in seconds: the first closed key frame after it ends the segment.
 const COPY_AT_LEAST: i64 = 4;
@@ -155,8 +155,9 @@ pub fn copy_cuts(index: &Index, video: &Track) -> Result<CopyCuts, Uncuttable> {
     let mut keys: Vec<KeyFrame> = Vec::new();
     let mut last_closed: Option<i64> = None;
     for key in &video.key_frames {
-        // Before the first picture there is nothing that an open one could refer to.
-        if !key.closed && last_closed.is_some() {
+        // Before the first picture there is nothing that an open one could refer to. In HEVC, what refers to pictures before an open key
+        // frame is marked (RASL), and a decoder that begins there leaves it out; in the other codecs it would show rubbish.
+        if !key.closed && last_closed.is_some() && video.codec != Codec::Hevc {
             continue;
         }
         if last_closed.is_some_and(|last| key.pts - last > COPY_AT_MOST * scale) {
@@ -329,7 +330,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::container::{Codec, Container, Picture};
+    use crate::container::{Container, Picture};
 
     fn key(pts: i64) -> KeyFrame {
         KeyFrame { pts, offset: u64::try_from(pts).unwrap_or(0) * 10, block: None, closed: true }
@@ -385,6 +386,8 @@ mod tests {
         keys[1].closed = false;
         let (index, video) = film(keys, 12.0);
         assert_eq!(starts(&copy_cuts(&index, &video).expect("cuttable").cuts), [0, 10_000]);
+        let video = Track { codec: Codec::Hevc, ..video };
+        assert_eq!(starts(&copy_cuts(&index, &video).expect("cuttable").cuts), [0, 5000, 10_000]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::container::Codec;
 pub struct Capabilities {
     /// Video codecs by their short names (`h264`, `hevc`, `av1`, `vp9`).
     pub video: Vec<String>,
-    /// Audio codecs by their short names (`aac`, `ac3`, `eac3`, `opus`, `flac`).
+    /// Audio codecs by their short names (`aac`, `ac3`, `eac3`, `opus`, `flac`, `mp3`, `alac`).
     pub audio: Vec<String>,
     /// Largest picture height in pixels that makes sense for the client.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,8 +44,12 @@ fn says(list: &[String], codec: &Codec) -> bool {
         let plain = match plain.as_str() {
             "avc" | "avc1" => "h264",
             "h265" | "hvc1" | "hev1" => "hevc",
-            "ec3" => "eac3",
+            "av01" => "av1",
+            "vp09" => "vp9",
+            "ec3" | "ddp" => "eac3",
+            "dolbydigital" => "ac3",
             "mp4a" => "aac",
+            "mpeg3" | "mpeglayer3" | "mp4a6b" | "mp4a4034" => "mp3",
             other => other,
         };
         plain == codec.name()
@@ -63,5 +67,13 @@ mod tests {
         assert!(!client.plays_video(&Codec::H264));
         assert!(client.plays_audio(&Codec::Eac3));
         assert!(!client.plays_audio(&Codec::Ac3));
+        let client = Capabilities {
+            video: vec!["av01".into(), "vp09".into()],
+            audio: vec!["fLaC".into(), "Opus".into(), "mp4a.6B".into()],
+            ..client
+        };
+        assert!([Codec::Av1, Codec::Vp9].iter().all(|codec| client.plays_video(codec)));
+        assert!([Codec::Flac, Codec::Opus, Codec::Mp3].iter().all(|codec| client.plays_audio(codec)));
+        assert!(!client.plays_audio(&Codec::Alac));
     }
 }

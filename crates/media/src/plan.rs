@@ -165,7 +165,7 @@ fn against_picture(track: &Track, client: &Capabilities, quality: Quality, cutta
     if !client.plays_video(&track.codec) || !track.codec.is_packaged() {
         return Some(Why::VideoCodec(label(&track.codec)));
     }
-    if let Some(flavour) = strange_flavour(track) {
+    if let Some(flavour) = strange_flavour(track, client) {
         return Some(Why::VideoCodec(flavour));
     }
     if track.complex_edits {
@@ -192,7 +192,7 @@ fn against_picture(track: &Track, client: &Capabilities, quality: Quality, cutta
 }
 
 /// A flavour of a known codec that common players do not decode: H.264 in more than 8 bits or in 4:2:2, levels above 5.2.
-fn strange_flavour(track: &Track) -> Option<String> {
+fn strange_flavour(track: &Track, client: &Capabilities) -> Option<String> {
     match track.codec {
         Codec::H264 => match codec::h264::describe(&track.config) {
             None => Some("H.264 without parameters".into()),
@@ -201,8 +201,17 @@ fn strange_flavour(track: &Track) -> Option<String> {
             Some(what) if what.level > 52 => Some("H.264 above level 5.2".into()),
             Some(_) => None,
         },
-        Codec::Hevc if codec::hevc::describe(&track.config).is_none() => Some("HEVC without parameters".into()),
-        _ => None,
+        // Who plays HEVC, AV1 or VP9 plays ten bits of them, but only 4:2:0; twelve bits are of no player.
+        _ => match entry::picture(track) {
+            None => Some(format!("{} without parameters", label(&track.codec))),
+            Some((_, what)) if what.picture.bit_depth.is_some_and(|depth| depth > 10) => Some(format!("12-bit {}", label(&track.codec))),
+            Some((_, what)) if !matches!(what.chroma, Chroma::Quarter | Chroma::Monochrome) => {
+                Some(format!("{} with full colour", label(&track.codec)))
+            }
+            // Ten bits of VP9 are a profile of their own, which comes with screens for HDR.
+            Some((_, what)) if track.codec == Codec::Vp9 && what.profile > 0 && !client.hdr => Some("10-bit VP9".into()),
+            Some(_) => None,
+        },
     }
 }
 
@@ -226,7 +235,7 @@ impl Codec {
     /// Whether the CMAF writer has a sample entry for it.
     pub fn is_packaged(&self) -> bool {
         let sound = matches!(self, Self::Aac | Self::Ac3 | Self::Eac3 | Self::Opus | Self::Flac | Self::Mp3 | Self::Alac);
-        sound || matches!(self, Self::H264 | Self::Hevc)
+        sound || matches!(self, Self::H264 | Self::Hevc | Self::Av1 | Self::Vp9)
     }
 }
 
@@ -323,6 +332,31 @@ mod tests {
         for (at, (index, client, quality, cuttable, mode, why)) in cases.into_iter().enumerate() {
             let plan = decide(&index, client, quality, cuttable);
             assert_eq!((plan.mode, plan.why.key()), (mode, why), "case {at}: {}", plan.why);
+        }
+    }
+
+    /// AV1 in 10 bits, VP9 in 8 and in 10 bits, VP9 in 4:4:4, and one whose configuration is missing.
+    const AV1C: &[u8] = &[0x81, 0x01, 0x4c, 0];
+    const VP9: &[u8] = &[1, 0, 0, 0, 0, 40, 0x82, 2, 2, 2, 0, 0];
+    const VP9_DEEP: &[u8] = &[1, 0, 0, 0, 2, 40, 0xa2, 9, 16, 9, 0, 0];
+    const VP9_FULL: &[u8] = &[1, 0, 0, 0, 1, 40, 0x86, 2, 2, 2, 0, 0];
+
+    #[test]
+    fn flavours() {
+        let client = Capabilities { video: vec!["av1".into(), "vp9".into()], ..Capabilities::default() };
+        let hdr = Capabilities { hdr: true, ..client.clone() };
+        for (codec, config, client, mode) in [
+            (Codec::Av1, AV1C, &client, Mode::Copy),
+            (Codec::Av1, &AV1C[..2], &client, Mode::Convert),
+            (Codec::Av1, AV1C, &Capabilities::default(), Mode::Convert),
+            (Codec::Vp9, VP9, &client, Mode::Copy),
+            (Codec::Vp9, VP9_DEEP, &client, Mode::Convert),
+            (Codec::Vp9, VP9_DEEP, &hdr, Mode::Copy),
+            (Codec::Vp9, VP9_FULL, &hdr, Mode::Convert),
+            (Codec::Vp9, b"", &hdr, Mode::Convert),
+        ] {
+            let index = film(|v| (v.codec, v.config) = (codec.clone(), bytes::Bytes::from_static(config)), Codec::Aac);
+            assert_eq!(decide(&index, client, Quality::Auto, Ok(())).mode, mode, "{codec:?} {config:02x?}");
         }
     }
 

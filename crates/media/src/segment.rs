@@ -33,6 +33,9 @@ pub struct Timing {
     pub video: bool,
     /// Ticks added to composition offsets (pictures) or decode times (sound), and taken back by the init segment's edit list.
     pub shift: u64,
+    /// Ticks, part of `shift`, by which the decode times of a segment may be moved on whose key frame is not what it shows first (an open
+    /// group of pictures): it then begins at its key frame like any other. 0 where that does not happen.
+    pub lead: u64,
     /// The init segment tells a [`roll`](crate::fmp4::write::SoundEntry::roll), of which every sample is to be a member.
     pub rolls: bool,
 }
@@ -59,6 +62,14 @@ pub struct SegmentParts {
     pending: Vec<Pending>,
     decode: Vec<i64>,
     order: Order,
+    /// Presentation time of the first sample.
+    key: Option<i64>,
+    /// How much earlier the earliest picture is shown than the key frame, once that is known.
+    ahead: Option<i64>,
+    /// The last decode time.
+    last: Option<i64>,
+    /// Where the segment ends, as far as it is known before its samples are.
+    until: Option<i64>,
 }
 
 /// How decode times are found.
@@ -74,22 +85,33 @@ impl SegmentParts {
     /// Chunks of segment number `segment`; `depth` is how many pictures may be decoded before one that is shown first.
     pub fn new(timing: Timing, segment: u32, depth: u8) -> Self {
         let order = if timing.video { Order::Sorted(write::Reorder::new(depth)) } else { Order::Own };
-        Self { timing, segment, chunk: 0, pending: Vec::new(), decode: Vec::new(), order }
+        Self { timing, segment, chunk: 0, pending: Vec::new(), decode: Vec::new(), order, key: None, ahead: None, last: None, until: None }
+    }
+
+    /// Of a segment that ends at `until` ticks: decode times that are moved on (see [`Timing::lead`]) stay before it.
+    #[must_use]
+    pub const fn ending(mut self, until: i64) -> Self {
+        self.until = Some(until);
+        self
     }
 
     /// The same for samples that are found while reading: where pictures stand farther apart than the shift allows for, they are decoded
     /// ahead of time. (The shift of a table is that of its widest hole.)
     pub fn inline(timing: Timing, segment: u32, depth: u8) -> Self {
-        let order = if timing.video { Order::Sorted(write::Reorder::within(depth, timing.shift)) } else { Order::Own };
+        let order = if timing.video { Order::Sorted(write::Reorder::within(depth, timing.shift.saturating_sub(timing.lead))) } else { Order::Own };
         Self { order, ..Self::new(timing, segment, depth) }
     }
 
     /// Takes the next sample in decode order; returns the chunks that it completes.
     pub fn push(&mut self, pts: i64, key: bool, prefix: Bytes, offset: u64, len: u32) -> Vec<Part> {
         self.pending.push(Pending { pts, key, prefix, offset, len });
+        self.key.get_or_insert(pts);
         match &mut self.order {
             Order::Own => self.decode.push(pts),
-            Order::Sorted(reorder) => self.decode.extend(reorder.push(pts)),
+            Order::Sorted(reorder) => {
+                let time = reorder.push(pts);
+                self.decode_at(time);
+            }
         }
         let mut parts = Vec::new();
         while let Some(close) = self.closes() {
@@ -106,7 +128,8 @@ impl SegmentParts {
     /// No sample follows in this segment, which ends at `end` ticks. A segment without samples is a valid empty one that begins there.
     pub fn finish(mut self, end: i64) -> Vec<Part> {
         if let Order::Sorted(reorder) = &mut self.order {
-            self.decode.extend(reorder.finish());
+            let times = reorder.finish();
+            self.decode_at(times);
         }
         let mut parts = Vec::new();
         while let Some(close) = self.closes() {
@@ -118,6 +141,21 @@ impl SegmentParts {
             parts.push(Part::Bytes(write::chunk(self.sequence(), self.base(end), &[], true)));
         }
         parts
+    }
+
+    /// Takes sorted presentation times as decode times. All are moved on by as much as the first is before the key frame, so that the
+    /// segment does not reach back into the one before; at its end they close up, where the next segment leads less.
+    fn decode_at(&mut self, times: impl IntoIterator<Item = i64>) {
+        const CLOSE_UP: i64 = 8;
+        for time in times {
+            let lead = i64::try_from(self.timing.lead).unwrap_or(i64::MAX);
+            let ahead = *self.ahead.get_or_insert_with(|| self.key.unwrap_or(time).saturating_sub(time).clamp(0, lead));
+            let latest = self.until.filter(|until| time < *until).map_or(i64::MAX, |until| until - (until - time) / CLOSE_UP);
+            let moved = if ahead == 0 { time } else { time.saturating_add(ahead).min(latest) };
+            let after = self.last.map_or(moved, |last| moved.max(last.saturating_add(1)));
+            self.last = Some(after);
+            self.decode.push(after);
+        }
     }
 
     /// Number of samples of a chunk that is complete: half a second of them, and the time of the next is known.
@@ -163,7 +201,7 @@ impl SegmentParts {
 
 /// The parts of a segment whose samples stand in a table. `end` is the time at which it ends, in ticks.
 pub fn of_table(samples: &[Sample], timing: Timing, segment: u32, depth: u8, end: i64) -> Vec<Part> {
-    let mut chunker = SegmentParts::new(timing, segment, depth);
+    let mut chunker = SegmentParts::new(timing, segment, depth).ending(end);
     let mut parts = Vec::new();
     for sample in samples {
         parts.extend(chunker.push(sample.pts, sample.key, Bytes::new(), sample.offset, sample.size));
@@ -172,16 +210,28 @@ pub fn of_table(samples: &[Sample], timing: Timing, segment: u32, depth: u8, end
     parts
 }
 
-/// The shift that makes all composition offsets of a table of pictures positive, and the reorder depth: how many pictures at most are
-/// decoded before one that is shown before them. `first` are the first samples of the segments, and the number of samples.
-pub fn reorder_of_table(samples: &[Sample], first: &[usize]) -> (u64, u8) {
-    let (mut shift, mut depth) = (0, 0);
+/// How the pictures of a table are reordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reordering {
+    /// [`Timing::shift`]: makes all composition offsets positive.
+    pub shift: u64,
+    /// [`Timing::lead`]
+    pub lead: u64,
+    /// How many pictures at most are decoded before one that is shown before them.
+    pub depth: u8,
+}
+
+/// How the pictures of a table are reordered. `first` are the first samples of the segments, and the number of samples.
+pub fn reorder_of_table(samples: &[Sample], first: &[usize]) -> Reordering {
+    let Reordering { mut shift, mut lead, mut depth } = Reordering::default();
     for (from, to) in first.iter().zip(first.iter().skip(1)) {
         let pts: Vec<i64> = samples.get(*from..*to).unwrap_or_default().iter().map(|sample| sample.pts).collect();
         shift = shift.max(write::shift_needed(&pts, &write::decode_times(&pts)));
         depth = depth.max(reorder_depth(&pts));
+        let earliest = pts.iter().min().zip(pts.first());
+        lead = lead.max(earliest.map_or(0, |(earliest, key)| key.saturating_sub(*earliest).unsigned_abs()));
     }
-    (shift, depth)
+    Reordering { shift: shift.saturating_add(lead), lead, depth }
 }
 
 /// Most pictures that stand before one in decode order and after it in time.
@@ -213,7 +263,7 @@ mod tests {
 
     use super::*;
 
-    const VIDEO: Timing = Timing { timescale: 1000, video: true, shift: 80, rolls: false };
+    const VIDEO: Timing = Timing { timescale: 1000, video: true, shift: 80, lead: 0, rolls: false };
 
     /// A picture group of the shape I P B B P B B, 40 ms each, from `start` on.
     fn group(start: i64, len: usize) -> Vec<Sample> {
@@ -250,7 +300,7 @@ mod tests {
     fn media_that_touches_is_one_range() {
         let samples: Vec<Sample> =
             (0..20).map(|n| Sample { offset: 50 + n * 10, pts: n as i64 * 21, size: 10, duration: 21, key: true }).collect();
-        let parts = of_table(&samples, Timing { timescale: 1000, video: false, shift: 0, rolls: false }, 0, 0, 420);
+        let parts = of_table(&samples, Timing { timescale: 1000, video: false, shift: 0, lead: 0, rolls: false }, 0, 0, 420);
         assert_eq!(payload(&parts), [(50, 200)]);
     }
 
@@ -263,8 +313,67 @@ mod tests {
     #[test]
     fn reorder_of_a_pyramid() {
         let samples = group(0, 31);
-        let (shift, depth) = reorder_of_table(&samples, &[0, 31]);
-        assert_eq!((shift, depth), (40, 1));
+        assert_eq!(reorder_of_table(&samples, &[0, 31]), Reordering { shift: 40, lead: 0, depth: 1 });
+    }
+
+    /// Decode times and durations of a segment, by our own reader.
+    fn times(parts: &[Part]) -> Vec<(i64, i64, u32)> {
+        let timescale = 1000;
+        let config = Bytes::from_static(b"\x01\x64\0\x1e\xff\xe0\0");
+        let raster = write::Raster { width: 2, height: 2, pixel_aspect: (1, 1), ..write::Raster::default() };
+        let entry = write::Entry::Avc { config, raster };
+        let init = write::InitTrack { entry, timescale, language: "und".into(), duration: None, media_time: 0 };
+        let mut reader = crate::fmp4::read::Reader::new();
+        reader.push(write::init(&init));
+        for part in parts {
+            reader.push(match part {
+                Part::Bytes(bytes) => bytes.clone(),
+                Part::Film { len, .. } => Bytes::from(vec![0; usize::try_from(*len).expect("small")]),
+            });
+        }
+        let mut found = Vec::new();
+        while let Some(event) = reader.next().expect("whole") {
+            if let crate::fmp4::read::Event::Packet(packet) = event {
+                found.push((packet.pts, packet.dts, packet.duration));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn an_open_group_begins_at_its_key_frame() {
+        let sample = |pts: i64, key| Sample { offset: 0, pts, size: 1, duration: 40, key };
+        // Two pictures of each group are shown before its key frame, but none of the third group.
+        let film = [
+            (80, true),
+            (0, false),
+            (40, false),
+            (120, false),
+            (240, true),
+            (160, false),
+            (200, false),
+            (280, false),
+            (320, true),
+            (360, false),
+        ];
+        let samples: Vec<Sample> = film.map(|(pts, key)| sample(pts, key)).to_vec();
+        let first = [0, 4, 8, 10];
+        let told = reorder_of_table(&samples, &first);
+        assert_eq!(told, Reordering { shift: 160, lead: 80, depth: 1 });
+        let timing = Timing { timescale: 1000, video: true, shift: told.shift, lead: told.lead, rolls: false };
+        let ends = [240, 320, 400];
+        let segment = |n: usize| times(&of_table(&samples[first[n]..first[n + 1]], timing, n as u32, told.depth, ends[n]));
+        assert_eq!(segment(0).iter().map(|(_, dts, _)| *dts).collect::<Vec<_>>(), [80, 120, 160, 200]);
+        // Where the next group does not lead, decode times close up before it.
+        assert_eq!(segment(1).iter().map(|(_, dts, _)| *dts).collect::<Vec<_>>(), [240, 280, 305, 315]);
+        for n in 0..3 {
+            let rows = segment(n);
+            let shown: Vec<i64> = rows.iter().map(|(pts, ..)| pts - 160).collect();
+            assert_eq!(shown, samples[first[n]..first[n + 1]].iter().map(|sample| sample.pts).collect::<Vec<_>>());
+            assert!(rows.iter().all(|(pts, dts, _)| pts >= dts));
+            let end = rows.last().map(|(_, dts, duration)| dts + i64::from(*duration));
+            assert_eq!(end, Some(ends[n]), "segment {n}");
+        }
     }
 
     proptest! {

@@ -12,7 +12,7 @@ export async function start(magnet: string, options: { fileIndex?: number | null
   const { fileIndex, quality } = options;
   const method = preferences.method === "auto" ? undefined : preferences.method;
   const wishes = { ...(typeof fileIndex === "number" && { fileIndex }), ...(quality && { quality }), ...(method && { method }) };
-  const starting = session.balcony.startStream(magnet, { ...wishes, capabilities: capabilities() });
+  const starting = session.balcony.startStream(magnet, { ...wishes, capabilities: await capabilities() });
   // It comes while the computer finds the film. What fails now is tried again where it is needed.
   void loadPlayer().catch(() => {});
   const stream = await starting;

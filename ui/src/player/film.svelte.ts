@@ -173,7 +173,7 @@ export class Film {
     this.refused = undefined;
     let started: Stream | undefined;
     try {
-      started = await session.balcony.startStream(`magnet:?xt=urn:btih:${infoHash}`, { quality, method: method === "auto" ? undefined : method, fileIndex: fileIndex ?? undefined, capabilities: capabilities() }, { signal: end.signal });
+      started = await session.balcony.startStream(`magnet:?xt=urn:btih:${infoHash}`, { quality, method: method === "auto" ? undefined : method, fileIndex: fileIndex ?? undefined, capabilities: await capabilities() }, { signal: end.signal });
       const ready = await session.balcony.waitForReady(started.streamId, (stream) => !end.signal.aborted && (this.change = { quality, stream }), { signal: end.signal });
       if (!end.signal.aborted) await this.#takeOver(ready, end.signal);
     } catch (error) {

@@ -120,11 +120,7 @@ impl Config {
         let doubled = u64::from(sample_rate) == 2 * u64::from(self.core_rate);
         let frame_len = self.frame_len.filter(|_| self.object_type != USAC).map(|len| if doubled { len * 2 } else { len });
         let channels = if self.ps && self.channels == 1 { 2 } else { self.channels };
-        DescribedSound {
-            codecs: format!("mp4a.40.{named}"),
-            sound: Sound { channels, sample_rate, frame_len },
-            bitrate: None,
-        }
+        DescribedSound { codecs: format!("mp4a.40.{named}"), sound: Sound { channels, sample_rate, frame_len }, bitrate: None }
     }
 }
 

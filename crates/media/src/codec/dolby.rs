@@ -271,7 +271,7 @@ impl Header {
         self.service = bits.take(3)?;
         bits.skip(2)?; // copyrightb, origbs
         bits.skip(match self.mode {
-            2 => 4, // dsurmod, dheadphonmod
+            2 => 4,   // dsurmod, dheadphonmod
             6.. => 2, // dsurexmod
             _ => 0,
         })?;

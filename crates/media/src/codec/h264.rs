@@ -192,6 +192,7 @@ impl Sps {
                 bit_depth: Some(self.luma_depth),
                 hdr: colour.is_some_and(Colour::is_hdr),
                 reorder: Some(self.reorder()),
+                ..Picture::default()
             },
             profile: self.profile,
             level: self.level,

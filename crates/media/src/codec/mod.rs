@@ -5,6 +5,7 @@
 
 pub mod aac;
 pub mod alac;
+pub mod av1;
 mod bits;
 pub mod dolby;
 pub mod flac;
@@ -12,6 +13,7 @@ pub mod h264;
 pub mod hevc;
 pub mod mp3;
 pub mod opus;
+pub mod vp9;
 
 use crate::container::{Codec, Picture, Sound, Track};
 
@@ -35,7 +37,7 @@ pub struct DescribedPicture {
     pub colour: Option<Colour>,
     /// Whether `picture.frame_rate` is promised to be constant.
     pub fixed_rate: bool,
-    /// Bytes of the length in front of each NAL unit in a sample: 1, 2 or 4.
+    /// Bytes of the length in front of each NAL unit in a sample: 1, 2 or 4; 0 of codecs without NAL units.
     pub nal_length: u8,
 }
 
@@ -63,13 +65,23 @@ pub const FIRST_FRAME: usize = 16 << 10;
 /// Whether a track's container leaves out something that its first frame tells: see [`learn`].
 pub fn is_incomplete(track: &Track) -> bool {
     let without_config = matches!(track.codec, Codec::Ac3 | Codec::Eac3) && track.config.is_empty();
+    let without_header = track.codec == Codec::Vp9 && vp9::describe(&track.config).is_none();
     let without_len = matches!(track.codec, Codec::Opus) && track.audio.as_ref().is_some_and(|sound| sound.frame_len.is_none());
-    without_config || without_len
+    without_config || without_header || without_len
 }
 
 /// Fills in what Matroska does not keep of a track, from the beginning of its first frame: the configuration of AC-3 and E-AC-3 with the
-/// channels and the length of frames that follow from it, and the length of Opus packets. What the frame does not tell stays as it was.
+/// channels and the length of frames that follow from it, the length of Opus packets, and the configuration of VP9. What the frame does
+/// not tell stays as it was.
 pub fn learn(track: &mut Track, frame: &[u8]) {
+    if track.codec == Codec::Vp9 {
+        let picture = track.video.get_or_insert_default();
+        if let Some(config) = vp9::vpcc(frame, picture.frame_rate.unwrap_or(30.0), picture.colour) {
+            picture.bit_depth = vp9::describe(&config).and_then(|told| told.picture.bit_depth);
+            track.config = config;
+        }
+        return;
+    }
     let sound = track.audio.get_or_insert_default();
     let config = match track.codec {
         Codec::Ac3 => dolby::dac3(frame),

@@ -12,6 +12,8 @@ pub mod tail;
 use bytes::Bytes;
 pub use sparse::Sparse;
 
+use crate::codec::Colour;
+
 /// Why a parser stopped before its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
@@ -253,6 +255,20 @@ pub struct Picture {
     pub hdr: bool,
     /// Largest number of pictures that may precede one in decoding order and follow it in output order, where the parameter sets tell.
     pub reorder: Option<u8>,
+    /// Colour as the container tells it, if it does.
+    pub colour: Option<Colour>,
+    /// For which light the pictures were made, where the container tells.
+    pub light: Light,
+}
+
+/// Static metadata of HDR pictures, in the form that an MP4 sample entry carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Light {
+    /// Body of `mdcv` (ISO 14496-12, 12.1.5; SMPTE ST 2086): chromaticities of green, blue, red and white in 1/50,000, largest and
+    /// smallest luminance in 1/10,000 cd/m².
+    pub mastering: Option<[u8; 24]>,
+    /// Body of `clli` (ISO 14496-12, 12.1.6): largest light of a pixel, and of a picture on average, in cd/m².
+    pub content: Option<[u8; 4]>,
 }
 
 /// How sound is sampled.

@@ -45,13 +45,22 @@ pub fn picture(track: &Track) -> Option<(Entry, DescribedPicture)> {
     let described = match track.codec {
         Codec::H264 => codec::h264::describe(&config)?,
         Codec::Hevc => codec::hevc::describe(&config)?,
+        Codec::Av1 => codec::av1::describe(&config)?,
+        Codec::Vp9 => codec::vp9::describe(&config)?,
         _ => return None,
     };
-    let raster =
-        Raster { width: shown.width, height: shown.height, pixel_aspect: shown.pixel_aspect, colour: described.colour };
+    let raster = Raster {
+        width: shown.width,
+        height: shown.height,
+        pixel_aspect: shown.pixel_aspect,
+        colour: shown.colour.or(described.colour),
+        light: shown.light,
+    };
     let entry = match track.codec {
         Codec::H264 => Entry::Avc { config, raster },
-        _ => Entry::Hevc { config, raster },
+        Codec::Hevc => Entry::Hevc { config, raster },
+        Codec::Av1 => Entry::Av1 { config, raster },
+        _ => Entry::Vp9 { config, raster },
     };
     Some((entry, described))
 }

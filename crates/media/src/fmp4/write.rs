@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use super::Row;
 use crate::codec::{Colour, DescribedPicture, hevc};
+use crate::container::Light;
 
 /// The only track of every segment.
 const TRACK_ID: u32 = 1;
@@ -119,7 +120,7 @@ pub enum Coding {
 }
 
 /// How large pictures are and how they are to be shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Raster {
     /// Pixels across, at most 65,535.
     pub width: u32,
@@ -129,13 +130,21 @@ pub struct Raster {
     pub pixel_aspect: (u32, u32),
     /// Colour, where it is known (written as `colr` of type `nclx`).
     pub colour: Option<Colour>,
+    /// For which light they were made (`mdcv`, `clli`).
+    pub light: Light,
 }
 
 impl From<&DescribedPicture> for Raster {
     /// As the stream itself tells it; a colour without any known code point is left out.
     fn from(told: &DescribedPicture) -> Self {
         let colour = told.colour.filter(|colour| (colour.primaries, colour.transfer, colour.matrix) != (2, 2, 2) || colour.full_range);
-        Self { width: told.picture.width, height: told.picture.height, pixel_aspect: told.picture.pixel_aspect, colour }
+        Self {
+            width: told.picture.width,
+            height: told.picture.height,
+            pixel_aspect: told.picture.pixel_aspect,
+            colour,
+            light: told.picture.light,
+        }
     }
 }
 
@@ -353,6 +362,12 @@ fn visual(out: &mut Vec<u8>, kind: &[u8; 4], raster: &Raster, config_kind: &[u8;
                 }
                 out.push(if colour.full_range { 0x80 } else { 0 });
             });
+        }
+        if let Some(mastering) = raster.light.mastering {
+            boxed(out, b"mdcv", |out| out.extend(mastering));
+        }
+        if let Some(content) = raster.light.content {
+            boxed(out, b"clli", |out| out.extend(content));
         }
         let (across, down) = raster.pixel_aspect;
         if across != down && across != 0 && down != 0 {

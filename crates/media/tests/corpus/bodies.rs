@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use balcony_media::codec::{aac, h264, hevc};
+use balcony_media::codec::{aac, alac, av1, dolby, flac, h264, hevc, opus, vp9};
 use balcony_media::container::{Container, Damage, Frame, Index, Samples, Sparse, Stop, matroska, mp4};
 use balcony_media::fmp4::read::{Event, ReadError, Reader};
 use balcony_media::magnet::{self, Magnet};
@@ -50,6 +50,17 @@ pub(crate) fn range(data: &[u8]) {
 pub(crate) fn codec(data: &[u8]) {
     let Some((which, config)) = data.split_first() else { return };
     let picture = match which {
+        b'9' => {
+            let made = vp9::vpcc(config, 24.0, None);
+            assert!(made.as_deref().is_none_or(|made| vp9::describe(made).is_some()), "what is made can be read");
+            assert!(vp9::describe(config).is_none_or(|told| told.codecs.len() < 64 && told.codecs.is_ascii()));
+            return;
+        }
+        b'1' => {
+            assert!(av1::describe(config).is_none_or(|told| told.codecs.len() < 64 && told.codecs.is_ascii()));
+            return;
+        }
+        b'd' | b'o' | b'f' | b'l' => return sound(*which, config),
         b'4' => h264::describe(config),
         b'5' => {
             hevc::has_in_band_parameters_only(config);
@@ -67,6 +78,32 @@ pub(crate) fn codec(data: &[u8]) {
         assert!((1..=4).contains(&described.nal_length));
         assert!(described.codecs.is_ascii() && described.codecs.len() < 64);
         described.codecs_in_band();
+    }
+}
+
+/// A configuration of sound, or the frame that it is made of: what is made of either can be read again and stays as it is.
+fn sound(which: u8, config: &[u8]) {
+    match which {
+        b'd' => {
+            dolby::objects(config);
+            let (ac3, eac3) = (dolby::dac3(config), dolby::dec3(config));
+            assert!(ac3.as_deref().is_none_or(|made| dolby::describe_ac3(made).is_some()));
+            assert!(eac3.as_deref().is_none_or(|made| dolby::describe_eac3(made).is_some() && made.len() < 64));
+            let (ac3, eac3) = (dolby::describe_ac3(config), dolby::describe_eac3(config));
+            assert!([ac3, eac3].iter().flatten().all(|told| told.sound.channels > 0 && told.sound.sample_rate > 0));
+        }
+        b'o' => {
+            let made = opus::dops(config);
+            assert!(made.as_deref().is_none_or(|made| opus::dops(made).as_deref() == Some(made)));
+            assert_eq!(made.is_some(), opus::describe(config).is_some());
+            assert!(opus::packet_len(config).is_none_or(|len| (1..=5760).contains(&len)));
+        }
+        b'f' => {
+            let made = flac::dfla(config);
+            assert!(made.as_deref().is_none_or(|made| flac::dfla(made).as_deref() == Some(made)));
+            assert!(flac::describe(config).is_none_or(|told| made.is_some() && told.sound.sample_rate > 0));
+        }
+        _ => assert!(alac::describe(config).is_none_or(|told| alac::body(config).is_some() && told.sound.sample_rate > 0)),
     }
 }
 

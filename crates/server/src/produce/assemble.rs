@@ -370,7 +370,7 @@ mod tests {
 
     /// Times and keys of each segment: what a player sees.
     fn segments(made: &[Made]) -> Vec<(u32, Vec<Packet>)> {
-        let raster = Raster { width: 2, height: 2, pixel_aspect: (1, 1), colour: None };
+        let raster = Raster { width: 2, height: 2, pixel_aspect: (1, 1), ..Raster::default() };
         let entry = Entry::Avc { config: Bytes::from_static(b"\x01\x64\0\x1e\xff\xe0\0"), raster };
         let track = InitTrack { entry, timescale: 1000, language: "und".into(), duration: None, media_time: 0 };
         let (mut reader, mut packets, mut segments) = (Reader::new(), Vec::new(), Vec::new());

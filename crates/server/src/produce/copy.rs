@@ -73,7 +73,7 @@ impl Inline {
     }
 
     async fn read(&self, n: u32, segment: &Segment) -> Result<(), SourceError> {
-        let mut parts = SegmentParts::inline(self.timing, n, self.depth);
+        let mut parts = SegmentParts::inline(self.timing, n, self.depth).ending(self.copy.cuts.end(n));
         let mut reader = FrameReader::new(self, n);
         let mut last: Option<(i64, i64)> = None;
         let mut begun = false;

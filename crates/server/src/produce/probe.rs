@@ -237,7 +237,7 @@ impl Stream {
             interlaced: self.field_order.as_deref().is_some_and(|order| !matches!(order, "progressive" | "unknown")),
             bit_depth: self.bits_per_raw_sample.as_deref().and_then(|bits| bits.parse().ok()),
             hdr,
-            reorder: None,
+            ..Picture::default()
         }
     }
 }

@@ -53,7 +53,7 @@ class Films {
 
   async start(magnet: string, options: StartOptions = {}): Promise<Stream> {
     // Whatever is added here is played here, if anywhere.
-    const stream = await session.balcony.startStream(magnet, { ...options, capabilities: capabilities() });
+    const stream = await session.balcony.startStream(magnet, { ...options, capabilities: await capabilities() });
     this.#links.set(stream.streamId, { magnet, options });
     live.streams.set(stream.streamId, stream);
     return stream;

@@ -4,10 +4,10 @@
 
 use bytes::Bytes;
 
-use super::super::{Codec, Kind, Picture, Samples, Sound, Track};
+use super::super::{Codec, Kind, Light, Picture, Samples, Sound, Track};
 use super::ebml::{children, float, text, uint};
 use super::{BlockRules, SECOND};
-use crate::codec::{aac, h264, hevc, opus};
+use crate::codec::{Colour, aac, av1, h264, hevc, opus};
 
 /// More tracks than any film has; what follows is ignored.
 const MAX_TRACKS: usize = 256;
@@ -269,35 +269,30 @@ struct Video {
     unit: u64,
     /// FlagInterlaced: 1 interlaced, 2 progressive.
     interlaced: u64,
-    transfer: u64,
+    /// Primaries, transfer and matrix by ITU-T H.273.
+    colour: [u64; 3],
+    /// 2: all code values.
+    range: u64,
     bits: u64,
+    light: Light,
     pose: [f64; 3],
 }
 
 impl Video {
     fn read(body: &[u8]) -> Self {
         let mut video = Self::default();
-        let [width, height] = &mut video.size;
-        let [crop_x, crop_y] = &mut video.crop;
-        let [display_width, display_height] = &mut video.display;
         for (id, body) in children(body) {
             match id {
-                0xB0 => *width = uint(body),
-                0xBA => *height = uint(body),
-                0x54AA | 0x54BB => *crop_y = crop_y.saturating_add(uint(body)),
-                0x54CC | 0x54DD => *crop_x = crop_x.saturating_add(uint(body)),
-                0x54B0 => *display_width = Some(uint(body)),
-                0x54BA => *display_height = Some(uint(body)),
+                0xB0 => video.size[0] = uint(body),
+                0xBA => video.size[1] = uint(body),
+                0x54AA | 0x54BB => video.crop[1] = video.crop[1].saturating_add(uint(body)),
+                0x54CC | 0x54DD => video.crop[0] = video.crop[0].saturating_add(uint(body)),
+                0x54B0 => video.display[0] = Some(uint(body)),
+                0x54BA => video.display[1] = Some(uint(body)),
                 0x54B2 => video.unit = uint(body),
                 0x9A => video.interlaced = uint(body),
                 0x55B0 => {
-                    for (id, body) in children(body) {
-                        match id {
-                            0x55BA => video.transfer = uint(body),
-                            0x55B2 => video.bits = uint(body),
-                            _ => {}
-                        }
-                    }
+                    video.read_colour(body);
                 }
                 0x7670 => {
                     for (id, body) in children(body) {
@@ -313,6 +308,35 @@ impl Video {
             }
         }
         video
+    }
+
+    /// Colour (RFC 9559, section 5.1.4.1.28.16).
+    fn read_colour(&mut self, body: &[u8]) {
+        let (mut most, mut average) = (0, 0);
+        for (id, body) in children(body) {
+            match id {
+                0x55BB => self.colour[0] = uint(body),
+                0x55BA => self.colour[1] = uint(body),
+                0x55B1 => self.colour[2] = uint(body),
+                0x55B9 => self.range = uint(body),
+                0x55B2 => self.bits = uint(body),
+                0x55BC => most = uint(body),
+                0x55BD => average = uint(body),
+                0x55D0 => self.light.mastering = mastering(body),
+                _ => {}
+            }
+        }
+        let level = |light: u64| u16::try_from(light).unwrap_or(u16::MAX).to_be_bytes();
+        let ([a, b], [c, d]) = (level(most), level(average));
+        self.light.content = (most > 0).then_some([a, b, c, d]);
+    }
+
+    /// What it says of colour, if anything.
+    fn colour(&self) -> Option<Colour> {
+        let code = |told: u64| u8::try_from(told).ok().filter(|told| *told > 0).unwrap_or(2);
+        let [primaries, transfer, matrix] = self.colour.map(code);
+        let told = (primaries, transfer, matrix) != (2, 2, 2);
+        told.then_some(Colour { primaries, transfer, matrix, full_range: self.range == 2 })
     }
 
     /// Width and height after cropping; a crop that would leave nothing is ignored.
@@ -365,6 +389,7 @@ fn picture(entry: &Entry<'_>, codec: &Codec, config: &[u8]) -> Picture {
     let stream = match codec {
         Codec::H264 => h264::describe(config),
         Codec::Hevc => hevc::describe(config),
+        Codec::Av1 => av1::describe(config),
         _ => None,
     };
     let stream = stream.map(|stream| stream.picture).unwrap_or_default();
@@ -381,9 +406,25 @@ fn picture(entry: &Entry<'_>, codec: &Codec, config: &[u8]) -> Picture {
         frame_rate: entry.frame_time.map(|time| SECOND as f64 / time as f64).or(stream.frame_rate),
         interlaced: video.interlaced == 1 || video.interlaced == 0 && stream.interlaced,
         bit_depth: u8::try_from(video.bits).ok().filter(|bits| *bits > 0).or(stream.bit_depth),
-        hdr: matches!(video.transfer, 16 | 18) || entry.dolby_vision || stream.hdr,
+        hdr: matches!(video.colour[1], 16 | 18) || entry.dolby_vision || stream.hdr,
         reorder: stream.reorder,
+        colour: video.colour(),
+        light: video.light,
     }
+}
+
+/// MasteringMetadata (RFC 9559, section 5.1.4.1.28.30) as the body of `mdcv`; `None` where a part of it is missing.
+fn mastering(body: &[u8]) -> Option<[u8; 24]> {
+    let told = |wanted: u32| children(body).find(|(id, _)| *id == wanted).map(|(_, body)| float(body)).filter(|told| told.is_finite());
+    let mut out = Vec::with_capacity(24);
+    // Green, blue, red, white; across and down in the diagram of colours.
+    for id in [0x55D3, 0x55D4, 0x55D5, 0x55D6, 0x55D1, 0x55D2, 0x55D7, 0x55D8] {
+        out.extend(((told(id)? * 50_000.0).round().clamp(0.0, 65_535.0) as u16).to_be_bytes());
+    }
+    for id in [0x55D9, 0x55DA] {
+        out.extend(((told(id)? * 10_000.0).round().clamp(0.0, f64::from(u32::MAX)) as u32).to_be_bytes());
+    }
+    out.try_into().ok()
 }
 
 /// An AudioSpecificConfig knows better than the Audio element: muxers write the rate before or after spectral band replication.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::{Codec, Picture, Sound};
 use super::boxes::{Boxed, Fields, Kind, child, children};
 use super::tables::Packing;
-use crate::codec::{aac, h264, hevc};
+use crate::codec::{Colour, aac, av1, h264, hevc, vp9};
 
 /// What the first sample description of a track says.
 #[derive(Debug, Default)]
@@ -110,6 +110,8 @@ fn video(entry: &Boxed) -> Option<Entry> {
     let told = match codec {
         Codec::H264 => h264::describe(&config).map(|described| described.picture),
         Codec::Hevc => hevc::describe(&config).map(|described| described.picture),
+        Codec::Av1 => av1::describe(&config).map(|described| described.picture),
+        Codec::Vp9 => vp9::describe(&config).map(|described| Picture { pixel_aspect: (1, 1), ..described.picture }),
         _ => None,
     };
     let mut picture = told.unwrap_or_else(|| Picture { pixel_aspect: (1, 1), ..Picture::default() });
@@ -122,7 +124,10 @@ fn video(entry: &Boxed) -> Option<Entry> {
         picture.pixel_aspect = aspect;
     }
     picture.interlaced |= body(b"fiel").is_some_and(|fiel| fiel.first() == Some(&2));
-    picture.hdr |= body(b"colr").as_deref().is_some_and(hdr_transfer);
+    picture.colour = body(b"colr").as_deref().and_then(colour);
+    picture.hdr |= picture.colour.is_some_and(Colour::is_hdr);
+    picture.light.mastering = body(b"mdcv").as_deref().and_then(<[u8]>::first_chunk).copied();
+    picture.light.content = body(b"clli").as_deref().and_then(<[u8]>::first_chunk).copied();
     picture.hdr |= [b"dvcC", b"dvvC"].into_iter().filter_map(body).any(|dolby| dolby_is_hdr(&dolby));
     let bitrate = body(b"btrt").as_deref().and_then(average);
     Some(Entry { codec: Some(codec), config, video: Some(picture), still, bitrate, ..Entry::default() })
@@ -136,11 +141,13 @@ fn pixel_aspect(pasp: &[u8]) -> Option<(u32, u32)> {
 }
 
 /// `colr` with code points of ITU-T H.273 (12.1.5; `nclc` is QuickTime's).
-fn hdr_transfer(colr: &[u8]) -> bool {
+fn colour(colr: &[u8]) -> Option<Colour> {
     let mut fields = Fields::new(colr);
-    matches!(fields.kind(), Some(kind) if kind == *b"nclx" || kind == *b"nclc")
-        && fields.skip(2).is_some()
-        && matches!(fields.u16(), Some(16 | 18))
+    let kind = fields.kind().filter(|kind| kind == b"nclx" || kind == b"nclc")?;
+    let mut code = || fields.u16().and_then(|code| u8::try_from(code).ok());
+    let (primaries, transfer, matrix) = (code()?, code()?, code()?);
+    let full_range = kind == *b"nclx" && fields.u8().is_some_and(|byte| byte & 0x80 != 0);
+    ((primaries, transfer, matrix) != (2, 2, 2)).then_some(Colour { primaries, transfer, matrix, full_range })
 }
 
 /// Dolby Vision's configuration record: only compatibility 2 promises a picture of standard range.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use balcony_media::container::{Sample, Track};
+use balcony_media::container::{Codec, Sample, Track};
 use balcony_media::cut::{self, CopyCuts, Cuts};
 use balcony_media::fmp4::entry;
 use balcony_media::fmp4::write::{self, InitTrack};
 use balcony_media::ladder::{self, Size};
-use balcony_media::segment::{self, Timing};
+use balcony_media::segment::{self, Reordering, Timing};
 
 use super::{Make, ROUNDING, Rendition, USUAL_RATE, table};
 use crate::film::Film;
@@ -16,6 +16,8 @@ use crate::produce::copy::{Inline, priming};
 
 /// Pictures that may be decoded ahead where the parameter sets do not tell: the most that common encoders use.
 const USUAL_REORDER: u8 = 4;
+/// Pictures before an open key frame in order of time, where the container does not tell: as many as common encoders put between two others.
+const MOST_LEADING: u8 = 8;
 
 /// The film's own pictures; `None` where they cannot be packaged.
 pub(super) fn video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str, workshop: &Arc<Workshop>) -> Option<Rendition> {
@@ -24,21 +26,19 @@ pub(super) fn video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str,
     let rate = picture.frame_rate.filter(|rate| *rate > 0.0);
     let samples = table(&film.index, track.stream);
     let first = cut::copied_video_samples(copy, samples);
-    let (shift, depth) = if samples.is_empty() {
+    let Reordering { shift, lead, depth } = if samples.is_empty() {
         let depth = described.picture.reorder.or(picture.reorder).unwrap_or(USUAL_REORDER);
         let frame = f64::from(track.timescale) / rate.unwrap_or(USUAL_RATE);
-        ((f64::from(depth) * frame).ceil() as u64 + if depth > 0 { ROUNDING } else { 0 }, depth)
+        let rounding = if depth > 0 { ROUNDING } else { 0 };
+        // Of the codecs that are cut at open groups, and where the container does not tell whether they are.
+        let lead = if track.codec == Codec::Hevc && depth > 0 { (f64::from(MOST_LEADING) * frame).ceil() as u64 + rounding } else { 0 };
+        Reordering { shift: (f64::from(depth) * frame).ceil() as u64 + rounding + lead, lead, depth }
     } else {
         segment::reorder_of_table(samples, &first)
     };
-    let timing = Timing { timescale: track.timescale, video: true, shift, rolls: false };
-    let init = write::init(&InitTrack {
-        entry,
-        timescale: track.timescale,
-        language: track.language.clone(),
-        duration: None,
-        media_time: shift,
-    });
+    let timing = Timing { timescale: track.timescale, video: true, shift, lead, rolls: false };
+    let init =
+        write::init(&InitTrack { entry, timescale: track.timescale, language: track.language.clone(), duration: None, media_time: shift });
     let bytes = |n: u32| match first.get(n as usize).zip(first.get(n as usize + 1)) {
         Some((from, to)) if !samples.is_empty() => bytes_of(samples.get(*from..*to)),
         _ => copy.byte(n + 1).saturating_sub(copy.byte(n).max(film.index.first_byte)),
@@ -67,7 +67,7 @@ pub(super) fn video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str,
 pub(super) fn audio(film: &Film, track: &Track, copy: &CopyCuts, identity: &str, workshop: &Arc<Workshop>) -> Option<Rendition> {
     let (entry, described) = entry::sound(track)?;
     let sound = track.audio.clone().unwrap_or_default();
-    let timing = Timing { timescale: track.timescale, video: false, shift: priming(track), rolls: entry.rolls() };
+    let timing = Timing { timescale: track.timescale, video: false, shift: priming(track), lead: 0, rolls: entry.rolls() };
     let init = write::init(&InitTrack {
         entry,
         timescale: track.timescale,
