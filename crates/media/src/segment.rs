@@ -359,7 +359,7 @@ mod tests {
         let samples: Vec<Sample> = film.map(|(pts, key)| sample(pts, key)).to_vec();
         let first = [0, 4, 8, 10];
         let told = reorder_of_table(&samples, &first);
-        assert_eq!(told, Reordering { shift: 160, lead: 80, depth: 1 });
+        assert_eq!(told, Reordering { shift: 120, lead: 80, depth: 1 });
         let timing = Timing { timescale: 1000, video: true, shift: told.shift, lead: told.lead, rolls: false };
         let ends = [240, 320, 400];
         let segment = |n: usize| times(&of_table(&samples[first[n]..first[n + 1]], timing, n as u32, told.depth, ends[n]));
@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(segment(1).iter().map(|(_, dts, _)| *dts).collect::<Vec<_>>(), [240, 280, 305, 315]);
         for n in 0..3 {
             let rows = segment(n);
-            let shown: Vec<i64> = rows.iter().map(|(pts, ..)| pts - 160).collect();
+            let shown: Vec<i64> = rows.iter().map(|(pts, ..)| pts - 120).collect();
             assert_eq!(shown, samples[first[n]..first[n + 1]].iter().map(|sample| sample.pts).collect::<Vec<_>>());
             assert!(rows.iter().all(|(pts, dts, _)| pts >= dts));
             let end = rows.last().map(|(_, dts, duration)| dts + i64::from(*duration));

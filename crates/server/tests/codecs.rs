@@ -43,7 +43,7 @@ fn everything() -> Value {
 }
 
 /// A film is passed on as it is: `codecs` begin what the master playlist says of its picture and its sound.
-async fn judge(film: &Path, codecs: [&str; 2]) {
+async fn judge(film: &Path, codecs: [&str; 2]) -> Hls {
     let swarm = Swarm::seed(film, SwarmOptions::default()).await;
     let mut server = TestServer::open().await;
     let status = server.play(&swarm.link(), everything()).await;
@@ -62,6 +62,7 @@ async fn judge(film: &Path, codecs: [&str; 2]) {
     judge_pictures(film, &url, &played, folder.path()).await;
     judge_sound(film, &url, &played, folder.path()).await;
     assert_eq!(server.end().and_then(|status| status.code()), Some(0));
+    played
 }
 
 /// Every packet of the film, with its bytes, at its time, and no time between two of them that is not the first one's.
@@ -299,6 +300,27 @@ async fn open_hevc_in_matroska() {
 #[tokio::test(flavor = "multi_thread")]
 async fn open_hevc_of_mkvmerge() {
     judge(&by_mkvmerge("open.mkv", "", &with_picture("open.mp4", OPEN)), ["hvc1.1.6.L63", AAC_LC]).await;
+}
+
+/// Colour and light that only the container tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn hdr_of_mkvmerge() {
+    const TOLD: &str = "--colour-matrix-coefficients 0:9 --colour-primaries 0:9 --colour-transfer-characteristics 0:16 \
+         --max-content-light 0:1000 --max-frame-light 0:400 --max-luminance 0:1000 --min-luminance 0:0.0001 \
+         --chromaticity-coordinates 0:0.708,0.292,0.17,0.797,0.131,0.046 --white-colour-coordinates 0:0.3127,0.329";
+    let film = with_picture("deep.mp4", &OPEN.replace("yuv420p", "yuv420p10le"));
+    let played = judge(&by_mkvmerge("hdr.mkv", TOLD, &film), ["hvc1.2.4.L63", AAC_LC]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let seen = hls::facts(&played.renditions[0].write(folder.path())).await["streams"][0].clone();
+    // ffprobe itself tells what the pictures say of their colour, which is nothing.
+    let colour = b"colrnclx\0\x09\0\x10\0\x09\0";
+    assert!(played.renditions[0].init.windows(colour.len()).any(|bytes| bytes == colour), "BT.2020 and PQ");
+    let light = seen["side_data_list"].as_array().expect("side data").clone();
+    let field = |name: &str| light.iter().map(|one| one[name].clone()).find(|told| !told.is_null());
+    assert_eq!(field("max_content"), Some(json!(1000)), "{light:#?}");
+    assert_eq!(field("max_average"), Some(json!(400)));
+    assert_eq!(field("max_luminance"), Some(json!("10000000/10000")));
+    assert_eq!(field("green_x"), Some(json!("8500/50000")));
 }
 
 /// What a client does not name is converted; the picture is not.

@@ -216,7 +216,10 @@ mod tests {
 
     #[test]
     fn real_encoders() {
-        insta::assert_snapshot!([AV1, AV1_HDR].map(line).join("\n"), @r"");
+        insta::assert_snapshot!([AV1, AV1_HDR].map(line).join("\n"), @r"
+        av01.0.01M.08 640x360 8 bit Quarter
+        av01.0.01M.10.0.110.09.16.09.0 638x358 10 bit Quarter HDR
+        ");
     }
 
     #[test]

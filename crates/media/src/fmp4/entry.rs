@@ -5,6 +5,7 @@
 use super::write::{Coding, Entry, Raster, SoundEntry};
 use crate::codec::{self, DescribedPicture, DescribedSound, alac, dolby, flac, mp3, opus};
 use crate::container::{Codec, Track};
+use crate::playlist::hls::VideoRange;
 
 /// A sound track as it would be packaged. `None` where the codec has no sample entry here, or its configuration is missing or damaged.
 pub fn sound(track: &Track) -> Option<(Entry, DescribedSound)> {
@@ -63,4 +64,14 @@ pub fn picture(track: &Track) -> Option<(Entry, DescribedPicture)> {
         _ => Entry::Vp9 { config, raster },
     };
     Some((entry, described))
+}
+
+/// What `VIDEO-RANGE` has to say of a picture track as it is: its container knows better than its parameter sets.
+pub fn video_range(track: &Track) -> VideoRange {
+    let told = track.video.as_ref().and_then(|shown| shown.colour);
+    match told.or_else(|| picture(track).and_then(|(_, what)| what.colour)).map(|colour| colour.transfer) {
+        Some(16) => VideoRange::Pq,
+        Some(18) => VideoRange::Hlg,
+        _ => VideoRange::Sdr,
+    }
 }

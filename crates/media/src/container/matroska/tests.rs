@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 
-use super::super::{Codec, Damage, Frame, Index, KeyFrame, Kind, Picture, Sparse, Stop, Track};
+use super::super::{Codec, Damage, Frame, Index, KeyFrame, Kind, Light, Picture, Sparse, Stop, Track};
 use super::{ATTACHMENTS, Blocks, CLUSTER, CUES, EBML, INFO, SEEK_HEAD, SEGMENT, TAGS, TRACKS, index, ticks};
+use crate::codec::Colour;
 
 const UNKNOWN: [u8; 8] = [0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
 
@@ -405,8 +406,18 @@ fn codecs() {
 fn pictures() {
     let square = Picture { width: 640, height: 360, pixel_aspect: (1, 1), ..Picture::default() };
     let colour = |transfer| el(0x55B0, &[number(0x55BA, transfer), number(0x55B2, 10)].concat());
+    let told = |transfer| Some(Colour { primaries: 2, transfer, matrix: 2, full_range: false });
     let pose = |id, degrees| el(0x7670, &real(id, degrees));
-    let cases: [(&str, Vec<u8>, Picture); 14] = [
+    let chromaticities =
+        [0.708, 0.292, 0.17, 0.797, 0.131, 0.046, 0.3127, 0.329].into_iter().zip(0x55D1..).map(|(told, id)| real(id, told));
+    let mastering = [chromaticities.collect::<Vec<_>>().concat(), real(0x55D9, 1000.0), real(0x55DA, 0.0001)].concat();
+    let light = el(0x55B0, &[number(0x55BC, 1000), number(0x55BD, 400), el(0x55D0, &mastering)].concat());
+    let mdcv = [8500, 39_850, 6550, 2300, 35_400, 14_600, 15_635, 16_450].map(u16::to_be_bytes).concat();
+    let mdcv = [&mdcv[..], &10_000_000_u32.to_be_bytes(), &1_u32.to_be_bytes()].concat();
+    let lit = Light { mastering: mdcv.first_chunk().copied(), content: Some([3, 232, 1, 144]) };
+    let cases: [(&str, Vec<u8>, Picture); 16] = [
+        ("light", light, Picture { light: lit, ..square.clone() }),
+        ("light in parts", el(0x55B0, &el(0x55D0, &real(0x55D9, 1000.0))), square.clone()),
         ("nothing more", vec![], square.clone()),
         ("a display size", [number(0x54B0, 854), number(0x54BA, 360)].concat(), Picture { pixel_aspect: (427, 320), ..square.clone() }),
         ("a ratio", [number(0x54B0, 4), number(0x54BA, 3), number(0x54B2, 3)].concat(), Picture { pixel_aspect: (3, 4), ..square.clone() }),
@@ -419,8 +430,8 @@ fn pictures() {
             Picture { width: 632, height: 320, ..square.clone() },
         ),
         ("cropped away", number(0x54BB, 2000), square.clone()),
-        ("HDR10", colour(16), Picture { hdr: true, bit_depth: Some(10), ..square.clone() }),
-        ("BT.709", colour(1), Picture { bit_depth: Some(10), ..square.clone() }),
+        ("HDR10", colour(16), Picture { hdr: true, bit_depth: Some(10), colour: told(16), ..square.clone() }),
+        ("BT.709", colour(1), Picture { bit_depth: Some(10), colour: told(1), ..square.clone() }),
         ("fields", number(0x9A, 1), Picture { interlaced: true, ..square.clone() }),
         ("a quarter turn to the left", pose(0x7675, 90.0), Picture { rotation: 270, ..square.clone() }),
         ("a little", pose(0x7675, 10.0), Picture { odd_matrix: true, ..square.clone() }),
