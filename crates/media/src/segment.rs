@@ -98,7 +98,8 @@ impl SegmentParts {
     /// The same for samples that are found while reading: where pictures stand farther apart than the shift allows for, they are decoded
     /// ahead of time. (The shift of a table is that of its widest hole.)
     pub fn inline(timing: Timing, segment: u32, depth: u8) -> Self {
-        let order = if timing.video { Order::Sorted(write::Reorder::within(depth, timing.shift.saturating_sub(timing.lead))) } else { Order::Own };
+        let order =
+            if timing.video { Order::Sorted(write::Reorder::within(depth, timing.shift.saturating_sub(timing.lead))) } else { Order::Own };
         Self { order, ..Self::new(timing, segment, depth) }
     }
 

@@ -325,7 +325,7 @@ struct Packed {
 impl Packed {
     fn put(&mut self, value: u32, bits: u32) -> &mut Self {
         for bit in (0..bits).rev() {
-            if self.filled % 8 == 0 {
+            if self.filled.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             if let Some(last) = self.bytes.last_mut() {
@@ -352,7 +352,9 @@ mod tests {
     const AC3_SURROUND: &str = "0b77c4b71e40ebf8403eff99";
     const AC3_STEREO: &str = "0b77fe95144043e106f46370";
 
-    fn line(told: Option<DescribedSound>) -> Option<(String, u16, u32, Option<u32>, Option<u64>)> {
+    type Line = (String, u16, u32, Option<u32>, Option<u64>);
+
+    fn line(told: Option<DescribedSound>) -> Option<Line> {
         told.map(|told| (told.codecs, told.sound.channels, told.sound.sample_rate, told.sound.frame_len, told.bitrate))
     }
 

@@ -379,7 +379,7 @@ fn visual(out: &mut Vec<u8>, kind: &[u8; 4], raster: &Raster, config_kind: &[u8;
 /// AudioSampleEntry (ISO 14496-12, 12.2.3) with the box of its coding. A rate that does not fit is told as the largest whole part of it
 /// that does (FLAC in ISOBMFF, 3.3.1); the configuration knows it in full.
 fn audible(out: &mut Vec<u8>, kind: &[u8; 4], channels: u16, bits: u16, sample_rate: u32, config: impl FnOnce(&mut Vec<u8>)) {
-    let told = (1..=8).filter(|parts| sample_rate % parts == 0).find_map(|parts| u16::try_from(sample_rate / parts).ok());
+    let told = (1..=8_u32).filter(|parts| sample_rate.is_multiple_of(*parts)).find_map(|parts| u16::try_from(sample_rate / parts).ok());
     boxed(out, kind, |out| {
         data_reference(out);
         put_all(out, &[0, 0]);
