@@ -60,3 +60,8 @@ fn matroska_blocks() {
 fn fmp4_read() {
     replay("fmp4_read", bodies::fmp4_read);
 }
+
+#[test]
+fn subtitles() {
+    replay("subtitles", bodies::subtitles);
+}

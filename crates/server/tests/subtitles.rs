@@ -162,6 +162,10 @@ async fn judge(film: &Path) {
             begins = ends;
         }
         assert_eq!(all, truth);
+        let in_fragments = server.get(&format!("{folder}s{}/init.mp4", n + 1)).await;
+        assert_eq!((in_fragments.status, in_fragments.header("content-type")), (200, Some("application/mp4")));
+        let first = server.fetch(&format!("{folder}s{}/0.m4s", n + 1)).await;
+        assert!(String::from_utf8_lossy(&first).contains("payl<i>Line one</i> – café"));
         let past = server.get(&format!("{folder}s{}/{}.vtt", n + 1, list.segments.len())).await;
         assert_eq!(past.status, 404);
     }

@@ -34,6 +34,8 @@ export class Texts {
   readonly #own = new Map<string, readonly Cue[]>();
   #asked: AbortController | undefined;
   #last: string | undefined;
+  /** Whose these are. */
+  #stream: string | undefined;
   #native: TextTrack | undefined;
 
   /** What is shown at a time of the film. */
@@ -43,6 +45,7 @@ export class Texts {
 
   /** Learns which there are. A server that knows no subtitles has none. */
   async find(stream: Stream): Promise<void> {
+    this.#stream = stream.streamId;
     if (!stream.subtitles?.length) return;
     try {
       const { tracks } = await session.balcony.getSubtitles(stream.streamId);
@@ -78,16 +81,35 @@ export class Texts {
     local.set(SIZE, size);
   }
 
-  /** Opens a file of this device. `false`: it holds no subtitles. */
+  /** Adds a file of this device: shown at once, and kept with the stream for every device. `false`: it holds no subtitles. */
   async open(file: File): Promise<boolean> {
     if (file.size > LARGEST) return false;
     const cues = cuesOf(decode(new Uint8Array(await file.arrayBuffer())));
-    if (cues.length === 0) return false;
+    // The server reads more formats than this page.
+    if (cues.length === 0) return this.#send(file);
     const text: Text = { id: `own-${this.#own.size + 1}`, language: "", title: file.name, forced: false, own: true };
     this.#own.set(text.id, cues);
     this.list = [...this.list, text];
     this.choose(text);
+    void this.#send(file, text);
     return true;
+  }
+
+  /** Gives a file to the server, whose track then stands for the `own` one. `false`: it did not take it; what is shown stays. */
+  async #send(file: File, own?: Text): Promise<boolean> {
+    if (!this.#stream) return false;
+    try {
+      const call = { path: { streamId: this.#stream }, query: { name: file.name }, body: await file.arrayBuffer(), contentType: "application/octet-stream" };
+      const track = await session.balcony.call("post", "/api/stream/{streamId}/subtitles", call);
+      if (!track.url) return false;
+      const text = fromTrack(track, track.url);
+      const wasChosen = !own || this.chosen?.id === own.id;
+      this.list = [...this.list.filter(({ id }) => id !== own?.id && id !== text.id), text];
+      if (wasChosen) this.choose(text, { remember: false });
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** Gives the cues to the browser itself where it draws alone: its own full screen, a small window. */

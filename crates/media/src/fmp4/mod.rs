@@ -5,6 +5,7 @@ pub mod entry;
 pub mod read;
 pub mod whole;
 pub mod write;
+pub mod wvtt;
 
 use bytes::Bytes;
 

@@ -25,6 +25,8 @@ pub(super) struct Markup {
     /// What the next text looks like.
     pub(super) style: Style,
     at_start: bool,
+    /// White space that is written when something follows it on its line.
+    space: String,
     breaks: bool,
     pub(super) settings: String,
 }
@@ -35,6 +37,9 @@ impl Markup {
     }
 
     pub(super) fn text(&mut self, text: &str) {
+        // Letters that are not shown are no text: a payload of nothing else is empty.
+        let shown = |letter: char| letter == '\n' || letter == '\t' || !letter.is_control();
+        let text: String = text.chars().filter(|letter| shown(*letter)).collect();
         for (n, line) in text.split('\n').enumerate() {
             if n > 0 {
                 self.line_break();
@@ -46,29 +51,37 @@ impl Markup {
     pub(super) fn line_break(&mut self) {
         self.breaks = !self.out.is_empty();
         self.at_start = true;
+        self.space.clear();
     }
 
     fn piece(&mut self, text: &str) {
         let text = if self.at_start { text.trim_start() } else { text };
-        if text.is_empty() || self.out.len() > LONGEST_TEXT {
+        let said = text.trim_end();
+        let after = text.get(said.len()..).unwrap_or_default();
+        if said.is_empty() || self.out.len() > LONGEST_TEXT {
+            self.space.push_str(if self.space.len() < LONGEST_TEXT { after } else { "" });
             return;
         }
         if std::mem::take(&mut self.breaks) {
-            self.out.truncate(self.out.trim_end().len());
             if !self.style.tags().eq(self.open.iter().copied()) {
                 self.close_tags();
             }
             self.out.push('\n');
         }
         self.at_start = false;
+        let space = std::mem::replace(&mut self.space, after.to_owned());
+        self.write(&space);
         self.open_tags();
+        self.write(said);
+    }
+
+    fn write(&mut self, text: &str) {
         for letter in text.chars() {
             match letter {
                 '&' => self.out.push_str("&amp;"),
                 '<' => self.out.push_str("&lt;"),
                 '>' => self.out.push_str("&gt;"),
-                '\t' | '\r' => self.out.push(' '),
-                control if control.is_control() => {}
+                '\t' => self.out.push(' '),
                 other => self.out.push(other),
             }
         }
@@ -98,7 +111,6 @@ impl Markup {
     }
 
     pub(super) fn finish(mut self) -> Said {
-        self.out.truncate(self.out.trim_end().len());
         self.close_tags();
         Said { text: self.out, settings: self.settings }
     }

@@ -9,8 +9,10 @@ use std::sync::LazyLock;
 use balcony_media::codec::{aac, alac, av1, dolby, flac, h264, hevc, opus, vp9};
 use balcony_media::container::{Container, Damage, Frame, Index, Samples, Sparse, Stop, matroska, mp4};
 use balcony_media::fmp4::read::{Event, ReadError, Reader};
+use balcony_media::fmp4::wvtt;
 use balcony_media::magnet::{self, Magnet};
 use balcony_media::range::{self, Ranges};
+use balcony_media::subtitle::{self, Cue, ass, charset, mov_text, name, srt, vtt, write};
 use bytes::Bytes;
 
 /// Any text: what can be read has a normal form that says the same.
@@ -267,4 +269,39 @@ fn check_index(index: &Index, len: u64) {
             assert!(samples.iter().all(|sample| within(sample.offset, sample.size)));
         }
     }
+}
+
+/// One byte that tells how to read, then a file of subtitles or a sample: cues have a time and a text, and are read again as they were
+/// written.
+pub(crate) fn subtitles(data: &[u8]) {
+    let Some((which, data)) = data.split_first() else { return };
+    let text = charset::decode(data, None);
+    let said = match which {
+        b's' => srt::said(&text),
+        b'a' => ass::Script::read(&text).block(&text),
+        b'v' => vtt::block(data),
+        b't' => mov_text::said(data),
+        b'w' => vtt::sample(data).into_iter().next().unwrap_or_default(),
+        b'n' => {
+            let told = name::told(&text, "Film.mkv");
+            assert!(!told.language.is_empty());
+            name::belongs(&text, "a/Film.mkv", true);
+            return;
+        }
+        _ => return subtitle_file(&text),
+    };
+    if let Some(cue) = Cue::new(0, 1, said) {
+        assert_eq!(vtt::parse(&write::document([&cue])), [cue]);
+    }
+}
+
+fn subtitle_file(text: &str) {
+    let Some((_, cues)) = subtitle::parse(text, Some(25.0)) else { return };
+    assert!((1..=subtitle::MOST_CUES).contains(&cues.len()) && cues.is_sorted_by_key(|cue| (cue.start, cue.end)));
+    for cue in &cues {
+        assert!(cue.start >= 0 && cue.end > cue.start && !cue.text.is_empty());
+        assert!(!cue.text.contains("-->") && !cue.text.contains("\n\n") && !cue.settings.contains('\n'), "{cue:?}");
+    }
+    assert_eq!(vtt::parse(&write::segment(&cues)), cues, "what is written is read again");
+    wvtt::segment(0, 0, 60_000, &cues);
 }

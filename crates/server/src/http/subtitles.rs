@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use balcony_media::cut;
+use balcony_media::fmp4::wvtt;
 use balcony_media::playlist::hls;
 use balcony_media::subtitle::{self, Cue, Format, LARGEST_FILE, charset, name, write};
 use bytes::Bytes;
@@ -29,6 +31,7 @@ use crate::stream::{Stream, Streams};
 use crate::subtitles::{MOST_SENT, Sent, TextError, Track};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/vtt; charset=utf-8");
+const IN_FRAGMENTS: HeaderValue = HeaderValue::from_static("application/mp4");
 const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
 /// Text grows with the film, and a playlist with what somebody sends.
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
@@ -148,9 +151,22 @@ pub(super) async fn of_track(presentation: &Presentation, track: &Track, name: &
     if name == "index.m3u8" {
         return Ok(([(header::CONTENT_TYPE, HLS), (header::CACHE_CONTROL, NOT_KEPT)], manifest::text(presentation)).into_response());
     }
-    let number = name.strip_suffix(".vtt").and_then(super::media::segment_number).filter(|number| *number < text.cuts.count());
+    if name == "init.mp4" {
+        let headers = [(header::CONTENT_TYPE, IN_FRAGMENTS), (header::CACHE_CONTROL, NOT_KEPT)];
+        return Ok((headers, wvtt::init(&track.view.language)).into_response());
+    }
+    let (number, in_fragments) = match name.strip_suffix(".m4s") {
+        Some(number) => (Some(number), true),
+        None => (name.strip_suffix(".vtt"), false),
+    };
+    let number = number.and_then(super::media::segment_number).filter(|number| *number < text.cuts.count());
     let number = number.ok_or_else(Problem::not_found)?;
     let cues: Vec<Cue> = tokio::time::timeout_at(deadline, text.segment(track, number)).await.map_err(|_| late())?.map_err(problem)?;
+    if in_fragments {
+        let at = |ticks: i64| cut::rescale(ticks, text.cuts.timescale, wvtt::TIMESCALE);
+        let segment = wvtt::segment(number, at(text.cuts.start(number)), at(text.cuts.end(number)), &cues);
+        return Ok(([(header::CONTENT_TYPE, IN_FRAGMENTS), (header::CACHE_CONTROL, NOT_KEPT)], segment).into_response());
+    }
     Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, NOT_KEPT)], write::segment(&cues)).into_response())
 }
 
