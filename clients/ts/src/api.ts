@@ -34,7 +34,8 @@ export type Bytes = Uint8Array<ArrayBuffer> | ArrayBuffer | Blob;
 
 type BodyOf<Content> = Content extends { "application/json": infer Json } ? Json : Bytes;
 type RequestBody<Operation> = Has<Operation, "requestBody", never>;
-type Params<Operation, In extends string> = Has<Has<Operation, "parameters", never>, In, never>;
+// A query of which nothing must be told is one all the same.
+type Params<Operation, In extends string> = In extends keyof Has<Operation, "parameters", never> ? NonNullable<Has<Operation, "parameters", never>[In]> : never;
 
 type Path<Parameters> = [Parameters] extends [never] ? { path?: undefined } : { path: Parameters };
 type Query<Parameters> = [Parameters] extends [never] ? { query?: undefined } : Record<never, never> extends Parameters ? { query?: Parameters } : { query: Parameters };

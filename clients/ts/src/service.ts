@@ -4,7 +4,7 @@ import type { Answer, CallOptions, Method, PathOf, Rest } from "./api.js";
 import { asError, BalconyError, isServerCode, report } from "./error.js";
 import { looks, type PollingOptions } from "./poll.js";
 import type { components } from "./schema.js";
-import type { Health, Paired, StartOptions, Stopped, Stream } from "./types.js";
+import type { Health, Paired, StartOptions, Stopped, Stream, Subtitles } from "./types.js";
 import { type Abortable, whenAborted, within } from "./waiting.js";
 import { type Stoppable, type Watcher, watch } from "./watch.js";
 import { type ServiceOptions, Wire } from "./wire.js";
