@@ -131,7 +131,7 @@ def viewers(bench, duration=20):
 
 def known(bench):
     """A hundred streams that are known and of which three are watched: what they cost while nothing happens, and after a kill."""
-    starts, floors, opened, asleep = [], [], [], []
+    starts, floors, opened, rested, asleep = [], [], [], [], []
     with tempfile.TemporaryDirectory(dir=bench.work) as folder:
         films = small_films(folder)
         with Seeders(films) as seeders, bench.server("--max-streams-per-device", "200") as server:
@@ -148,6 +148,9 @@ def known(bench):
                 fetch(stream.open().video.segments[0][0])
             # All films were opened by this very process; after the kill they are opened when somebody asks.
             opened += [at_rest(server) for _ in bench.turns()]
+            # Films that are whole are closed when nobody has watched them for five minutes.
+            time.sleep(320)
+            rested += [at_rest(server) for _ in bench.turns()]
             for _ in bench.turns():
                 starts.append(1000 * killed(server))
                 said = server.call("GET", "/api/streams")
@@ -156,7 +159,7 @@ def known(bench):
             for _ in bench.turns():
                 with bench.server() as empty:
                     floors.append(1000 * killed(empty))
-    for what, samples in (("fetched by this process", opened), ("after a kill", asleep)):
+    for what, samples in (("just fetched by this process", opened), ("fetched by this process, closed again", rested), ("after a kill", asleep)):
         bench.row("100 streams known, %s, nobody watches: CPU of a core" % what, "%", [busy for busy, _ in samples], 1)
         bench.row("100 streams known, %s: memory" % what, "MB", [memory for _, memory in samples], 60)
     bench.row("start after kill -9 with 100 streams, to listening", "ms", starts, 300, floors, "with none", by_value=True)
