@@ -18,18 +18,18 @@ export async function run(program, args) {
   if (code !== 0) throw new Error(`${program} ended with ${code}: ${said.slice(-2000)}`);
 }
 
-function counter() {
-  const band = `drawbox=x=0:y=0:w=${WIDTH}:h=48:color=black:t=fill`;
+function counter(scale) {
+  const band = `drawbox=x=0:y=0:w=${WIDTH * scale}:h=${48 * scale}:color=black:t=fill`;
   const cells = Array.from({ length: CELLS }, (_, bit) => {
-    const x = (CELLS - 1 - bit) * CELL + 8;
-    return `drawbox=x=${x}:y=8:w=${CELL - 16}:h=32:color=white:t=fill:enable='bitand(floor(t+0.001),${1 << bit})'`;
+    const x = ((CELLS - 1 - bit) * CELL + 8) * scale;
+    return `drawbox=x=${x}:y=${8 * scale}:w=${(CELL - 16) * scale}:h=${32 * scale}:color=white:t=fill:enable='bitand(floor(t+0.001),${1 << bit})'`;
   });
   return [band, ...cells].join(",");
 }
 
-/** Makes a film of H.264 and AAC whose key frames are not evenly spaced. Seconds; at most 255. */
-export async function makeFilm(path, seconds) {
-  const picture = `testsrc2=s=${WIDTH}x${HEIGHT}:r=24:d=${seconds},${counter()},format=yuv420p`;
+/** Makes a film of H.264 and AAC whose key frames are not evenly spaced. Seconds; at most 255. `scale` makes its picture larger. */
+export async function makeFilm(path, seconds, scale = 1) {
+  const picture = `testsrc2=s=${WIDTH * scale}x${HEIGHT * scale}:r=24:d=${seconds},${counter(scale)},format=yuv420p`;
   await run("ffmpeg", [
     "-nostdin", "-v", "error", "-y",
     "-f", "lavfi", "-i", picture,

@@ -5,6 +5,9 @@ const asked = new URLSearchParams(location.search);
 const url = asked.get("url");
 const errors = [];
 let video = document.getElementById("film");
+/** Heights of the pictures that are offered, and how to choose one; `undefined` lets the player choose. */
+let heights = () => [];
+let choose = () => {};
 
 function load(src) {
   return new Promise((done, fail) => {
@@ -21,6 +24,8 @@ const players = {
     hls.on(window.Hls.Events.ERROR, (_, data) => {
       if (data.fatal) errors.push(`${data.type} ${data.details} ${data.error?.message ?? ""}`);
     });
+    heights = () => hls.levels.map((level) => level.height);
+    choose = (height) => { hls.nextLevel = height === undefined ? -1 : heights().indexOf(height); };
     hls.loadSource(url);
     hls.attachMedia(video);
   },
@@ -28,6 +33,9 @@ const players = {
     await load("/modules/video.js/dist/video.min.js");
     const player = window.videojs(video, { muted: true, html5: { vhs: { overrideNative: true } } });
     player.on("error", () => errors.push(player.error().message));
+    const levels = () => Array.from(player.qualityLevels());
+    heights = () => levels().map((level) => level.height);
+    choose = (height) => { for (const level of levels()) level.enabled = height === undefined || level.height === height; };
     player.src({ src: url, type: "application/vnd.apple.mpegurl" });
     await new Promise((done) => player.ready(done));
     video = player.el().querySelector("video");
@@ -57,6 +65,9 @@ window.film = {
       ready: video.readyState, error: video.error?.message, frames: video.getVideoPlaybackQuality().totalVideoFrames, errors };
   },
   play: () => video.play(),
+  get height() { return video.videoHeight; },
+  heights: () => heights(),
+  choose: (height) => choose(height),
   seek: (time) => { video.currentTime = time; },
   /** The next picture that is shown: its own time and the second that it carries. */
   picture: (cells) => new Promise((done) => {

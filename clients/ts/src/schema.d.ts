@@ -1245,6 +1245,8 @@ export interface components {
             audio?: components["schemas"]["AudioView"][] | null;
             /** @description RFC 3339. */
             createdAt: string;
+            /** @description The same for players of DASH. */
+            dashUrl?: string | null;
             device?: components["schemas"]["Named"] | null;
             /** @description The original bytes. */
             directUrl?: string | null;

@@ -7,6 +7,7 @@
 //! Three clocks meet here, all in microseconds. *Film time* is what the player sees. *File time* is film time + [`Input::zero_us`].
 //! `-ss` counts from the start that libavformat found, [`Input::origin_us`], in file time.
 
+use crate::codec::Colour;
 pub use crate::cut::AAC_FRAME;
 use crate::ladder::Size;
 
@@ -72,6 +73,21 @@ impl Encoder {
     pub const fn reorder(&self) -> u32 {
         match self {
             Self::X264 { .. } => X264_REORDER,
+        }
+    }
+
+    fn args(&self, args: &mut Args) {
+        match self {
+            Self::X264 { preset, crf, maxrate, bufsize, level } => {
+                args.all(["-c:v", "libx264", "-preset", preset]);
+                args.pair("-crf", crf.to_string());
+                args.pair("-maxrate", maxrate.to_string());
+                args.pair("-bufsize", bufsize.to_string());
+                args.all(["-profile:v", "high", "-pix_fmt", "yuv420p"]);
+                args.pair("-level:v", format!("{}.{}", level / 10, level % 10));
+                args.all(["-g", "100000", "-keyint_min", "1", "-sc_threshold", "0", "-bf", "3", "-forced-idr", "1"]);
+                args.pair("-x264-params", "b-pyramid=normal:open-gop=0".to_owned());
+            }
         }
     }
 }
@@ -147,7 +163,7 @@ impl VideoJob {
         args.all(["-copyts", "-avoid_negative_ts", "disabled", "-fps_mode", "passthrough"]);
         args.pair("-enc_time_base", format!("1:{}", self.timescale));
         args.pair("-vf", self.filters(begin));
-        self.encoder_args(&mut args);
+        self.encoder.args(&mut args);
         let boundaries = self.boundaries_us.iter().take(MAX_BOUNDARIES);
         let forced: Vec<String> = boundaries.map(|at| seconds(self.file_time(at.saturating_sub(self.slack_us())).max(0))).collect();
         args.pair("-force_key_frames", forced.join(","));
@@ -157,6 +173,28 @@ impl VideoJob {
         if let Some(end) = self.end_us {
             args.pair("-to", seconds(self.file_time(end)));
         }
+        args.pair("-video_track_timescale", self.timescale.to_string());
+        args.pipe()
+    }
+
+    /// The same for one black picture of this size by the very same encoder: what the init segment of all runs follows from, without a
+    /// byte of the film. `colour` is what the film's pictures are marked with.
+    pub fn header_args(&self, colour: Option<Colour>) -> Vec<String> {
+        let Size { width, height } = self.size;
+        let mut args = Args::made_up(format!("color=c=black:s={width}x{height}:r=25:d=0.2"));
+        args.all(["-fps_mode", "passthrough"]);
+        args.pair("-enc_time_base", format!("1:{}", self.timescale));
+        let marked = match colour {
+            // What comes out of the tone map is marked as BT.709.
+            _ if self.hdr => ",setparams=color_primaries=1:color_trc=1:colorspace=1".to_owned(),
+            Some(Colour { primaries, transfer, matrix, .. }) => {
+                format!(",setparams=color_primaries={primaries}:color_trc={transfer}:colorspace={matrix}")
+            }
+            None => String::new(),
+        };
+        args.pair("-vf", format!("setsar=1,format=yuv420p{marked}"));
+        self.encoder.args(&mut args);
+        args.all(["-frames:v", "1"]);
         args.pair("-video_track_timescale", self.timescale.to_string());
         args.pipe()
     }
@@ -186,21 +224,18 @@ impl VideoJob {
         chain.push("format=yuv420p".to_owned());
         chain.join(",")
     }
+}
 
-    fn encoder_args(&self, args: &mut Args) {
-        match &self.encoder {
-            Encoder::X264 { preset, crf, maxrate, bufsize, level } => {
-                args.all(["-c:v", "libx264", "-preset", preset]);
-                args.pair("-crf", crf.to_string());
-                args.pair("-maxrate", maxrate.to_string());
-                args.pair("-bufsize", bufsize.to_string());
-                args.all(["-profile:v", "high", "-pix_fmt", "yuv420p"]);
-                args.pair("-level:v", format!("{}.{}", level / 10, level % 10));
-                args.all(["-g", "100000", "-keyint_min", "1", "-sc_threshold", "0", "-bf", "3", "-forced-idr", "1"]);
-                args.pair("-x264-params", "b-pyramid=normal:open-gop=0".to_owned());
-            }
-        }
-    }
+/// The arguments for a trial of an encoder: `pictures` of a size, made up and thrown away, and ffmpeg's own account of the time.
+pub fn trial_args(encoder: &Encoder, size: Size, rate: u32, pictures: u32) -> Vec<String> {
+    let mut args = Args(Vec::new());
+    args.all(["-hide_banner", "-loglevel", "info", "-nostats", "-nostdin", "-benchmark", "-f", "lavfi"]);
+    args.pair("-i", format!("testsrc2=s={}x{}:r={rate}", size.width, size.height));
+    args.pair("-frames:v", pictures.to_string());
+    args.all(["-vf", "format=yuv420p"]);
+    encoder.args(&mut args);
+    args.all(["-f", "null", "-"]);
+    args.0
 }
 
 impl AudioJob {
@@ -217,14 +252,26 @@ impl AudioJob {
         args.pair("-map", format!("0:{}", self.input.stream));
         args.all(["-copyts", "-avoid_negative_ts", "disabled"]);
         args.pair("-af", self.filters(first));
-        args.all(["-c:a", "aac", "-profile:a", "aac_low", "-ar", "48000"]);
-        args.pair("-ac", self.channels.to_string());
-        args.pair("-b:a", self.bitrate.to_string());
+        self.encoder_args(&mut args);
         if let Some(end) = self.end_frame {
             let end = samples_to_us(end.saturating_mul(AAC_FRAME));
             args.pair("-to", seconds(end.saturating_add(self.input.zero_us)));
         }
         args.pipe()
+    }
+
+    /// The same for a moment of silence: what the init segment of all runs follows from.
+    pub fn header_args(&self) -> Vec<String> {
+        let layout = if self.channels == 1 { "mono" } else { "stereo" };
+        let mut args = Args::made_up(format!("anullsrc=r={AUDIO_RATE}:cl={layout}:d=0.1"));
+        self.encoder_args(&mut args);
+        args.pipe()
+    }
+
+    fn encoder_args(&self, args: &mut Args) {
+        args.all(["-c:a", "aac", "-profile:a", "aac_low", "-ar", "48000"]);
+        args.pair("-ac", self.channels.to_string());
+        args.pair("-b:a", self.bitrate.to_string());
     }
 
     /// The last filter puts the first sample exactly on the grid, filling or dropping as needed, and closes gaps. It stands behind a
@@ -278,6 +325,14 @@ impl Args {
             args.pair("-ss", seconds(seek));
         }
         args.pair("-i", input.url.clone());
+        args
+    }
+
+    /// Everything up to and with `-i` of a source that ffmpeg makes up itself.
+    fn made_up(source: String) -> Self {
+        let mut args = Self(Vec::new());
+        args.all(["-hide_banner", "-loglevel", "error", "-nostdin", "-f", "lavfi"]);
+        args.pair("-i", source);
         args
     }
 
@@ -426,6 +481,27 @@ mod tests {
             "-hide_banner -loglevel error -max_alloc 536870912 -protocol_whitelist http,tcp
              -format_whitelist matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf,mp3,flac,wav,w64,aiff,aac,ac3,eac3,dts,ape,wv,tta
              -print_format json=compact=1 -show_format -show_streams -i http://127.0.0.1:9/x",
+        );
+    }
+
+    #[test]
+    fn a_header_needs_no_film() {
+        let colour = Colour { primaries: 9, transfer: 14, matrix: 9, full_range: false };
+        check(
+            &video().header_args(Some(colour)),
+            "-hide_banner -loglevel error -nostdin -f lavfi -i color=c=black:s=1280x720:r=25:d=0.2 -fps_mode passthrough
+             -enc_time_base 1:24000 -vf setsar=1,format=yuv420p,setparams=color_primaries=9:color_trc=14:colorspace=9
+             -c:v libx264 -preset superfast -crf 23 -maxrate 3500000 -bufsize 3500000 -profile:v high -pix_fmt yuv420p -level:v 3.1
+             -g 100000 -keyint_min 1 -sc_threshold 0 -bf 3 -forced-idr 1 -x264-params b-pyramid=normal:open-gop=0
+             -frames:v 1 -video_track_timescale 24000 -map_metadata -1 -map_chapters -1 -f mp4
+             -movflags +delay_moov+default_base_moof+frag_discont -frag_duration 200000 pipe:1",
+        );
+        let sound = AudioJob { input: input(), first_frame: 0, end_frame: None, channels: 1, bitrate: 96_000 };
+        check(
+            &sound.header_args(),
+            "-hide_banner -loglevel error -nostdin -f lavfi -i anullsrc=r=48000:cl=mono:d=0.1 -c:a aac -profile:a aac_low -ar 48000
+             -ac 1 -b:a 96000 -map_metadata -1 -map_chapters -1 -f mp4
+             -movflags +delay_moov+default_base_moof+frag_discont -frag_duration 200000 pipe:1",
         );
     }
 

@@ -137,6 +137,17 @@ pub fn rung_bitrate(size: Size, frames_per_second: f64) -> Rate {
     Rate { maxrate, bufsize: maxrate, peak: maxrate * 8 / 5, average: maxrate * 3 / 5 }
 }
 
+impl Rate {
+    /// Upper bound over segments of which the shortest that counts lasts `seconds`: what flows in while it lasts, and a full buffer.
+    pub fn peak_of_segments(&self, seconds: f64) -> u64 {
+        let bound = self.maxrate as f64 + self.bufsize as f64 / seconds.max(0.5);
+        self.peak.max((bound * HEADERS) as u64)
+    }
+}
+
+/// What boxes around the samples may take.
+const HEADERS: f64 = 1.06;
+
 /// One encoded rendition of the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rung {
@@ -148,20 +159,85 @@ pub struct Rung {
     pub rate: Rate,
 }
 
-/// The rungs for a picture under a cap, the largest first: no two of one size, and at least one.
-pub fn rungs(picture: &Picture, cap: Quality) -> Vec<Rung> {
-    let most = cap.lines().unwrap_or(u32::MAX);
-    let boxes = [Quality::P1080, Quality::P720, Quality::P480, Quality::P360];
-    let mut rungs: Vec<Rung> = Vec::new();
-    for quality in boxes.into_iter().filter(|quality| quality.lines().is_some_and(|lines| lines <= most)) {
-        let size = fit(picture, quality, None);
-        // Of two boxes that both hold the whole picture only the smaller one names it truly.
-        if rungs.last().is_some_and(|larger| larger.size == size) {
-            rungs.pop();
-        }
-        rungs.push(Rung { quality, size, rate: rung_bitrate(size, picture.frame_rate.unwrap_or(25.0)) });
+/// How fast a machine encodes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pace(
+    /// Pictures of a width and height, and how many of them are encoded within a second.
+    pub Vec<(u32, u32, f64)>,
+);
+
+impl Pace {
+    /// A machine that was not measured yet, from how many threads it runs at once.
+    pub fn guess(threads: usize) -> Self {
+        // A thread of an ordinary machine encodes about fifty pictures of 1080p within a second.
+        Self(vec![(1920, 1080, 50.0 * threads.max(1) as f64)])
     }
+
+    /// Whether pictures of this size can be encoded as fast as they are shown, with something left for decoding them.
+    pub fn keeps_up(&self, size: Size, frames_per_second: f64) -> bool {
+        let pixels = f64::from(size.width) * f64::from(size.height);
+        // Of the sizes that are large enough the nearest one; beyond the largest one that was tried it is as fast per pixel.
+        let of = |(width, height, _): &&(u32, u32, f64)| u64::from(*width) * u64::from(*height);
+        let larger = self.0.iter().filter(|tried| of(tried) as f64 >= pixels).min_by_key(of);
+        larger.or_else(|| self.0.iter().max_by_key(of)).is_some_and(|tried| {
+            let speed = tried.2 * (of(&tried) as f64 / pixels.max(1.0)).min(1.0);
+            speed >= frames_per_second * KEEPS_UP
+        })
+    }
+}
+
+/// So many times faster than it is shown a picture has to be encoded: it has to be decoded as well, and others want to be played too.
+const KEEPS_UP: f64 = 2.0;
+/// A rung with more pixels than this, in parts of the next larger picture, is not worth its encoder.
+const WORTHWHILE: f64 = 0.85;
+/// A rung of the source's own size is one where the source takes so many times its bits.
+const HEAVY: u64 = 2;
+
+/// What a ladder is made for.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// The cap that was asked for.
+    pub cap: Quality,
+    /// The client's largest height.
+    pub max_height: Option<u32>,
+    /// Bits per second of the copy that stands above the rungs, where there is one.
+    pub copy: Option<u64>,
+    /// How fast rungs above 720p may be; the others are always there.
+    pub pace: &'a Pace,
+}
+
+/// The rungs for a picture, the largest first, of sizes that differ enough to choose between. Without a copy at least one.
+pub fn rungs(picture: &Picture, wanted: &Wanted<'_>) -> Vec<Rung> {
+    let most = wanted.cap.lines().unwrap_or(u32::MAX);
+    let rate = picture.frame_rate.filter(|rate| *rate > 0.0 && *rate <= 240.0).unwrap_or(25.0);
+    let source = fit(picture, Quality::Source, None);
+    let mut rungs: Vec<Rung> = Vec::new();
+    for quality in [Quality::P2160, Quality::P1440, Quality::P1080, Quality::P720, Quality::P480, Quality::P360] {
+        let lines = quality.lines().unwrap_or(0);
+        let size = fit(picture, quality, wanted.max_height);
+        let rung = Rung { quality, size, rate: rung_bitrate(size, rate) };
+        if lines > most {
+            continue;
+        }
+        match rungs.last_mut() {
+            // Of two boxes that both hold the whole picture only the smaller one names it truly.
+            Some(larger) if larger.size == size => larger.quality = quality,
+            Some(larger) if !is_worthwhile(size, larger.size) => {}
+            _ => rungs.push(rung),
+        }
+    }
+    rungs.retain(|rung| {
+        // Hardly larger than 720p, at most.
+        let small = !is_worthwhile(Size { width: 1280, height: 720 }, rung.size);
+        let besides_copy = wanted.copy.is_none_or(|bits| is_worthwhile(rung.size, source) || bits > HEAVY * rung.rate.maxrate);
+        besides_copy && (small || wanted.pace.keeps_up(rung.size, rate))
+    });
     rungs
+}
+
+fn is_worthwhile(size: Size, below: Size) -> bool {
+    let pixels = |size: Size| f64::from(size.width) * f64::from(size.height);
+    pixels(size) <= pixels(below) * WORTHWHILE
 }
 
 #[cfg(test)]
@@ -189,16 +265,56 @@ mod tests {
         }
     }
 
+    fn names(width: u32, height: u32, cap: Quality, copy: Option<u64>, pace: &Pace) -> Vec<String> {
+        let rungs = rungs(&picture(width, height), &Wanted { cap, max_height: None, copy, pace });
+        rungs.iter().map(|rung| format!("{} {}x{}", rung.quality.name(), rung.size.width, rung.size.height)).collect()
+    }
+
     #[test]
     fn a_ladder_ends_at_the_cap_and_at_the_source() {
-        let names = |width, height, cap| -> Vec<String> {
-            let rungs = rungs(&picture(width, height), cap);
-            rungs.iter().map(|rung| format!("{} {}x{}", rung.quality.name(), rung.size.width, rung.size.height)).collect()
-        };
-        assert_eq!(names(1920, 1080, Quality::Auto), ["1080p 1920x1080", "720p 1280x720", "480p 854x480", "360p 640x360"]);
-        assert_eq!(names(3840, 1600, Quality::P720), ["720p 1280x532", "480p 854x354", "360p 640x266"]);
-        assert_eq!(names(1280, 534, Quality::Source), ["720p 1280x534", "480p 854x356", "360p 640x266"]);
-        assert_eq!(names(320, 240, Quality::Auto), ["360p 320x240"]);
+        let fast = Pace(vec![(1920, 1080, 60.0)]);
+        let cases: [(u32, u32, Quality, &[&str]); 7] = [
+            (1920, 1080, Quality::Auto, &["1080p 1920x1080", "720p 1280x720", "480p 854x480", "360p 640x360"]),
+            (3840, 1600, Quality::P720, &["720p 1280x532", "480p 854x354", "360p 640x266"]),
+            (1280, 534, Quality::Source, &["720p 1280x534", "480p 854x356", "360p 640x266"]),
+            (320, 240, Quality::Auto, &["360p 320x240"]),
+            // 4K is more than this machine can, so its best is 1080p.
+            (3840, 2160, Quality::Auto, &["1080p 1920x1080", "720p 1280x720", "480p 854x480", "360p 640x360"]),
+            // Hardly larger than 720p.
+            (1300, 730, Quality::Auto, &["1080p 1300x730", "480p 854x478", "360p 640x358"]),
+            (640, 360, Quality::P480, &["360p 640x360"]),
+        ];
+        for (width, height, cap, expected) in cases {
+            assert_eq!(names(width, height, cap, None, &fast), expected, "{width}x{height} {cap:?}");
+        }
+    }
+
+    #[test]
+    fn below_a_copy_stands_what_is_smaller() {
+        let fast = Pace(vec![(1920, 1080, 60.0)]);
+        assert_eq!(names(1920, 1080, Quality::Auto, Some(8_000_000), &fast), ["720p 1280x720", "480p 854x480", "360p 640x360"]);
+        assert_eq!(names(1920, 1080, Quality::Auto, Some(40_000_000), &fast)[0], "1080p 1920x1080", "a heavy one has a light twin");
+        assert_eq!(names(640, 360, Quality::Auto, Some(1_000_000), &fast), [""; 0]);
+    }
+
+    #[test]
+    fn a_slow_machine_has_a_low_ladder() {
+        let slow = Pace(vec![(1920, 1080, 20.0)]);
+        assert_eq!(names(1920, 1080, Quality::Auto, None, &slow), ["720p 1280x720", "480p 854x480", "360p 640x360"]);
+        assert_eq!(names(1280, 720, Quality::Auto, None, &Pace::default()), ["720p 1280x720", "480p 854x480", "360p 640x360"]);
+        let size = |width, height| Size { width, height };
+        let measured = Pace(vec![(1920, 1080, 100.0), (3840, 2160, 30.0)]);
+        let cases = [(1920, 1080, 50.0, true), (1920, 1080, 60.0, false), (3840, 2160, 15.0, true), (2560, 1440, 24.0, false)];
+        for (width, height, rate, keeps_up) in cases {
+            assert_eq!(measured.keeps_up(size(width, height), rate), keeps_up, "{width}x{height} {rate}");
+        }
+    }
+
+    #[test]
+    fn the_largest_height_of_a_client_is_the_top() {
+        let pace = Pace::guess(8);
+        let rungs = rungs(&picture(1920, 1080), &Wanted { cap: Quality::Auto, max_height: Some(900), copy: None, pace: &pace });
+        assert_eq!(rungs.iter().map(|rung| rung.size.height).collect::<Vec<_>>(), [900, 720, 480, 360]);
     }
 
     #[test]
@@ -206,6 +322,7 @@ mod tests {
         for (width, height, fps) in [(1280, 720, 24.0), (1920, 1080, 60.0), (2, 2, 1.0)] {
             let rate = rung_bitrate(Size { width, height }, fps);
             assert!(rate.average < rate.maxrate && 2 * rate.peak >= 2 * rate.maxrate + rate.bufsize, "{rate:?}");
+            assert!(rate.peak_of_segments(1.0) >= 2 * rate.maxrate && rate.peak_of_segments(9.0) == rate.peak, "{rate:?}");
         }
     }
 

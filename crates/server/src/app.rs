@@ -31,6 +31,7 @@ use crate::mock::Mock;
 use crate::presence::Presence;
 use crate::produce::Workshop;
 use crate::produce::encode::{Patience, Tools};
+use crate::produce::pace::Paced;
 use crate::sample::Sample;
 use crate::segments::SegmentStore;
 use crate::settings::{Live, Settings};
@@ -304,7 +305,8 @@ async fn workshop(config: &Resolved, budget: Arc<Budget>, tasks: &Tasks) -> anyh
     tasks.spawn("trial", tell_cage(tools.clone()));
     let folder = config.cache_dir.join("segments");
     let segments = SegmentStore::open(&folder, budget).with_context(|| format!("{} cannot be used", folder.display()))?;
-    Ok(Workshop::new(tools, segments, config.max_productions))
+    let pace = Paced::open(config.data_dir.join("pace.json"), &config.ffmpeg);
+    Ok(Workshop::new(tools, segments, config.max_productions, pace))
 }
 
 /// One line in the log about what holds ffmpeg on this machine, and one for each thing that is missing.

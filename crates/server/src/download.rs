@@ -20,6 +20,7 @@ use crate::budget::{Budget, Shortage};
 use crate::film::Presentation;
 use crate::lock::lock;
 use crate::produce::rendition::Rendition;
+use crate::produce::worker::Reader;
 use crate::segments::{Segment, SegmentError, SegmentReader};
 use crate::source::Source;
 use crate::stream::Stream;
@@ -247,7 +248,7 @@ impl Downloads {
         let presentation = film(stream).await?;
         let renditions = renditions(&presentation, chosen);
         self.reserve(stream.id.as_str(), &presentation, &renditions, swarm).await?;
-        let mut whole = Whole::new();
+        let (mut whole, reader) = (Whole::new(), Reader::Keeper(stream.id.clone()));
         for rendition in &renditions {
             let init = again(|| rendition.init()).await?;
             whole.add(&init).map_err(|damage| MakeError::Rubbish(damage.to_string()))?;
@@ -256,7 +257,7 @@ impl Downloads {
         let rows = in_order(&renditions);
         for (done, (at, number)) in rows.iter().enumerate() {
             let Some(rendition) = renditions.get(*at) else { continue };
-            let parts = again(|| segment(rendition, *number, &presentation.film.source)).await?;
+            let parts = again(|| segment(rendition, *number, &reader, &presentation.film.source)).await?;
             for bytes in parts {
                 let pieces = whole.push(*at, bytes).map_err(|error| MakeError::Rubbish(error.to_string()))?;
                 media.pending.extend(pieces);
@@ -392,8 +393,8 @@ fn in_order(renditions: &[Arc<Rendition>]) -> Vec<(usize, u32)> {
 }
 
 /// A whole segment, in the pieces in which it comes.
-async fn segment(rendition: &Rendition, number: u32, film: &Source) -> Result<Vec<Bytes>, SegmentError> {
-    let segment: Option<Segment> = rendition.segment(number).await?;
+async fn segment(rendition: &Rendition, number: u32, reader: &Reader, film: &Source) -> Result<Vec<Bytes>, SegmentError> {
+    let segment: Option<Segment> = rendition.segment(number, reader).await?;
     let Some(segment) = segment else { return Ok(Vec::new()) };
     let mut reader = SegmentReader::new(segment, film.clone());
     let mut parts = Vec::new();

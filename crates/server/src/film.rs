@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use balcony_media::container::marks::Marks;
 use balcony_media::container::{Container, Damage, Index, Sparse, Stop, Track, matroska, mp4, tail};
 use balcony_media::cut::{self, CopyCuts, Cuts, Uncuttable};
+use balcony_media::ladder::{self, Quality, Size, Wanted};
 use balcony_media::magnet::InfoHash;
-use balcony_media::plan::{Plan, VideoPlan};
+use balcony_media::plan::{AudioPlan, Plan, VideoPlan};
 
 use crate::produce::Workshop;
 use crate::produce::encode::FilmInput;
-use crate::produce::rendition::Rendition;
+use crate::produce::rendition::{AAC, Rendition};
 use crate::source::{Source, SourceError};
 use crate::subtitles;
 
@@ -207,33 +208,33 @@ pub struct Presentation {
     pub pictures: Vec<Arc<Rendition>>,
     /// Each sound track, `a1`, `a2` …
     pub audio: Vec<Arc<Rendition>>,
+    /// The same tracks as AAC, `b1`, `b2` …, where they are something else and stand beside tracks that are not: a player that changes
+    /// between them has one codec then.
+    pub in_aac: Vec<Option<Arc<Rendition>>>,
     /// Its subtitles, `s1`, `s2` …
     pub text: subtitles::Tracks,
 }
 
 impl Presentation {
-    /// Puts a plan into renditions, sharing those that other streams of the film use.
-    pub fn new(film: Arc<Film>, plan: Plan, workshop: &Arc<Workshop>) -> Self {
-        let pictures = film.index.video().zip(plan.video.as_ref()).into_iter().map(|(track, plan)| {
-            let identity = match plan {
-                VideoPlan::Copy => "v-copy".to_owned(),
-                VideoPlan::Encode(size) => format!("v-{}x{}", size.width, size.height),
-            };
-            film.rendition(&identity, || Rendition::video(&film, track, plan, &identity, workshop))
+    /// Puts a plan into renditions, sharing those that other streams of the film use. `rungs` are the sizes of the encoded pictures, the
+    /// largest first; where the plan is no copy, at least one.
+    pub fn new(film: Arc<Film>, plan: Plan, rungs: &[Size], workshop: &Arc<Workshop>) -> Self {
+        let pictures = film.index.video().map(|track| pictures(&film, track, &plan, rungs, workshop)).unwrap_or_default();
+        let sound = |plan: &AudioPlan| {
+            let track = film.track(plan.stream)?;
+            let how = if plan.copy { "copy" } else { "aac" };
+            let identity = format!("a{}-{how}", plan.stream);
+            Some(film.rendition(&identity, || Rendition::audio(&film, track, plan, &identity, workshop)))
+        };
+        let audio: Vec<Arc<Rendition>> = plan.audio.iter().filter_map(sound).collect();
+        let mixed = audio.iter().any(|rendition| audio.first().is_some_and(|first| rendition.group() != first.group()));
+        let in_aac = plan.audio.iter().zip(&audio).map(|(plan, main)| {
+            let wanted = mixed && main.group() != AAC;
+            wanted.then(|| sound(&AudioPlan { copy: false, ..plan.clone() })).flatten()
         });
-        let pictures: Vec<_> = pictures.collect();
-        let audio: Vec<_> = plan
-            .audio
-            .iter()
-            .filter_map(|plan| {
-                let track = film.track(plan.stream)?;
-                let how = if plan.copy { "copy" } else { "aac" };
-                let identity = format!("a{}-{how}", plan.stream);
-                Some(film.rendition(&identity, || Rendition::audio(&film, track, plan, &identity, workshop)))
-            })
-            .collect();
+        let in_aac = in_aac.collect();
         let text = subtitles::Tracks::inside(&film, text_cuts(&film, &pictures, &audio));
-        Self { film, plan, pictures, audio, text }
+        Self { film, plan, pictures, audio, in_aac, text }
     }
 
     /// The picture to begin with; `None` for a film with sound only.
@@ -249,6 +250,7 @@ impl Presentation {
         match kind {
             "v" => self.pictures.get(number),
             "a" => self.audio.get(number.checked_sub(1)?),
+            "b" => self.in_aac.get(number.checked_sub(1)?)?.as_ref(),
             _ => None,
         }
     }
@@ -262,7 +264,14 @@ impl Presentation {
     /// All renditions with their names in URLs.
     pub fn all(&self) -> impl Iterator<Item = (String, &Arc<Rendition>)> {
         let pictures = self.pictures.iter().enumerate().map(|(at, rendition)| (format!("v{at}"), rendition));
-        pictures.chain(self.audio.iter().enumerate().map(|(at, rendition)| (format!("a{}", at + 1), rendition)))
+        let audio = self.audio.iter().enumerate().map(|(at, rendition)| (format!("a{}", at + 1), rendition));
+        let in_aac = self.in_aac.iter().enumerate().filter_map(|(at, rendition)| Some((format!("b{}", at + 1), rendition.as_ref()?)));
+        pictures.chain(audio).chain(in_aac)
+    }
+
+    /// Where this rendition stands among the pictures.
+    pub fn picture_at(&self, rendition: &Arc<Rendition>) -> Option<usize> {
+        self.pictures.iter().position(|picture| Arc::ptr_eq(picture, rendition))
     }
 }
 
@@ -270,4 +279,34 @@ impl Presentation {
 fn text_cuts(film: &Film, pictures: &[Arc<Rendition>], audio: &[Arc<Rendition>]) -> Cuts {
     let first = pictures.first().or(audio.first()).map(|rendition| rendition.cuts.clone());
     first.unwrap_or_else(|| Cuts::grid(1000, 2.0, film.duration))
+}
+
+/// The pictures of a plan: the copy where there is one, then the rungs.
+fn pictures(film: &Arc<Film>, track: &Track, plan: &Plan, rungs: &[Size], workshop: &Arc<Workshop>) -> Vec<Arc<Rendition>> {
+    let copy = match (&plan.video, &film.copy) {
+        (Some(VideoPlan::Copy), Ok(copy)) => {
+            let known = film.renditions().into_iter().find(|known| known.identity == "v-copy");
+            let make = || Rendition::copied_video(film, track, copy, "v-copy", workshop);
+            known.or_else(|| make().map(|made| film.rendition("v-copy", || made)))
+        }
+        _ => None,
+    };
+    let encoded = rungs.iter().map(|size| {
+        let identity = format!("v-{}x{}", size.width, size.height);
+        film.rendition(&identity, || Rendition::encoded_video(film, track, *size, &identity, workshop))
+    });
+    copy.into_iter().chain(encoded).collect()
+}
+
+/// The sizes into which a film's picture is encoded under a plan.
+pub fn rungs(film: &Arc<Film>, plan: &Plan, cap: Quality, max_height: Option<u32>, workshop: &Arc<Workshop>) -> Vec<Size> {
+    let Some(track) = film.index.video() else { return Vec::new() };
+    let picture = track.video.clone().unwrap_or_default();
+    let copied = pictures(film, track, plan, &[], workshop);
+    let source = ladder::fit(&picture, cap, max_height);
+    if source.height > 720 || source.width > 1280 {
+        workshop.measure();
+    }
+    let wanted = Wanted { cap, max_height, copy: copied.first().map(|copy| copy.average), pace: &workshop.pace.now() };
+    ladder::rungs(&picture, &wanted).into_iter().map(|rung| rung.size).collect()
 }

@@ -929,7 +929,7 @@ mod tests {
         assert_eq!(chunk_bounds([40; 30], 1000, 500), [0..13, 13..26, 26..30]);
         assert_eq!(chunk_bounds([1024; 3], 48_000, 500), vec![0..3; 1]);
         assert_eq!(chunk_bounds([90_000; 2], 90_000, 500), [0..1, 1..2]);
-        assert_eq!(chunk_bounds([], 90_000, 500), []);
+        assert!(chunk_bounds([], 90_000, 500).is_empty());
         assert_eq!(chunk_bounds([0; 2], 1, 0), [0..1, 1..2]);
     }
 

@@ -1,3 +1,4 @@
 //! Text that players read.
 
+pub mod dash;
 pub mod hls;

@@ -10,7 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use balcony_media::playlist::hls;
+use balcony_media::playlist::{dash, hls};
 use balcony_media::range::{self, Ranges};
 use bytes::Bytes;
 use futures_util::stream;
@@ -31,6 +31,7 @@ use crate::app::App;
 use crate::film::Presentation;
 use crate::manifest;
 use crate::metrics::{METRICS, Making};
+use crate::produce::worker::Reader;
 use crate::segments::{DEADLINE, Segment, SegmentError, SegmentReader};
 use crate::source::Cursor;
 use crate::stream::{Streams, Viewing};
@@ -41,6 +42,7 @@ const STALL: Duration = Duration::from_secs(60);
 const READ: usize = 256 * 1024;
 
 const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
+const DASH: HeaderValue = HeaderValue::from_static("application/dash+xml");
 const VIDEO: HeaderValue = HeaderValue::from_static("video/mp4");
 const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");
 /// Segments never change; playlists may when the server learns more.
@@ -51,6 +53,7 @@ const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
 pub fn routes(streams: &Arc<Streams>, limits: &Arc<Limits>) -> Router<App> {
     Router::new()
         .route("/m/{ticket}/master.m3u8", get(master))
+        .route("/m/{ticket}/manifest.mpd", get(mpd))
         .route("/m/{ticket}/events", get(stream_events))
         .route("/m/{ticket}/play.m3u", get(play))
         .route("/m/{ticket}/file/{name}", get(file))
@@ -122,6 +125,11 @@ async fn master(Extension(viewing): Extension<Viewing>) -> Result<Response, Prob
     Ok(([(header::CONTENT_TYPE, HLS), (header::CACHE_CONTROL, NOT_KEPT)], hls::master(&manifest::master(&presentation))).into_response())
 }
 
+async fn mpd(Extension(viewing): Extension<Viewing>) -> Result<Response, Problem> {
+    let presentation = presentation(&viewing).await?;
+    Ok(([(header::CONTENT_TYPE, DASH), (header::CACHE_CONTROL, NOT_KEPT)], dash::mpd(&manifest::mpd(&presentation))).into_response())
+}
+
 async fn of_rendition(
     Extension(viewing): Extension<Viewing>,
     method: Method,
@@ -147,8 +155,12 @@ async fn of_rendition(
     if let (Some(byte), true) = (made.byte(number), made.resolution.is_some() || presentation.video().is_none()) {
         viewing.stream.play_at(&presentation, number, byte).await;
     }
+    let reader = Reader::Viewer(viewing.stream.id.clone(), viewing.holder.device.clone());
+    if let Some(at) = presentation.picture_at(made) {
+        viewing.stream.looks_at(&presentation, at, &reader);
+    }
     let answer = async {
-        let segment = tokio::time::timeout_at(deadline, made.segment(number)).await.map_err(|_| late())?.map_err(problem)?;
+        let segment = tokio::time::timeout_at(deadline, made.segment(number, &reader)).await.map_err(|_| late())?.map_err(problem)?;
         let segment = segment.ok_or_else(Problem::not_found)?;
         send(&presentation, segment, kind, &method, &headers, deadline).await
     };

@@ -107,8 +107,9 @@ fn options(request: &StartRequest) -> Result<Options, Problem> {
     let method = match request.method.as_deref() {
         None | Some("" | "auto") => Method::Auto,
         Some("hls") => Method::Hls,
+        Some("dash") => Method::Dash,
         Some("original") => Method::Original,
-        Some(other) => return Err(invalid("The method", other, "auto, hls or original")),
+        Some(other) => return Err(invalid("The method", other, "auto, hls, dash or original")),
     };
     if let Some(track) = request.burn.as_deref().filter(|track| !track.is_empty()) {
         return Err(invalid("The subtitle track", track, "a stream without burnt-in subtitles"));

@@ -9,7 +9,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use balcony_media::codec::h264;
+use balcony_media::codec::{Colour, h264};
 use balcony_media::container::Codec;
 use balcony_media::container::marks::{Marks, Search};
 use balcony_media::cut::rescale;
@@ -45,6 +45,12 @@ const RESTARTS: u32 = 2;
 /// How far ahead of its first cut a go starts to decode, one after the other when it lands too late, in microseconds. Formats with an
 /// index land where they are told.
 const LEADS: [i64; 4] = [0, 3_000_000, 15_000_000, 60_000_000];
+
+/// How long the making of a header may take.
+const HEADER_WAIT: Duration = Duration::from_secs(10);
+
+/// More bytes than a header and one picture take.
+const HEADER_MOST: u64 = 16 << 20;
 
 /// How long a child that closed its pipe may take to end.
 const END_WAIT: Duration = Duration::from_secs(5);
@@ -107,6 +113,84 @@ pub struct Target {
     pub grid: Grid,
     /// How it is coded.
     pub coding: Coding,
+}
+
+impl Target {
+    fn init(&self, track: &PipeTrack) -> Result<Bytes, RunError> {
+        let Self { grid, language, .. } = self;
+        let config = track.config.clone();
+        let entry = match (&self.coding, &track.codec) {
+            (Coding::Pictures { .. }, Codec::H264) => {
+                let told = h264::describe(&config).ok_or_else(|| RunError::Rubbish("no parameter sets".into()))?;
+                Entry::Avc { config, raster: Raster::from(&told) }
+            }
+            (Coding::Sound { .. }, Codec::Aac) => Entry::Aac { config, channels: track.channels, sample_rate: track.sample_rate },
+            _ => return Err(RunError::Rubbish("another codec than was asked for".into())),
+        };
+        let duration = u64::try_from(grid.cut(grid.segments())).ok().filter(|ticks| *ticks > 0);
+        Ok(init(&InitTrack { entry, timescale: grid.timescale, language: language.clone(), duration, media_time: self.shift() }))
+    }
+
+    fn shift(&self) -> u64 {
+        match &self.coding {
+            Coding::Pictures { shift, .. } => *shift,
+            Coding::Sound { .. } => 0,
+        }
+    }
+
+    fn header_args(&self, colour: Option<Colour>) -> Vec<String> {
+        let input = Input { url: String::new(), stream: 0, zero_us: 0, origin_us: 0, lead_us: 0, indexed: true, spliced: false };
+        let Grid { timescale, frame, .. } = self.grid;
+        match &self.coding {
+            Coding::Pictures { size, scale, interlaced, hdr, encoder, threads, shift: _ } => VideoJob {
+                input,
+                boundaries_us: Vec::new(),
+                end_us: None,
+                frame_us: micros(i64::from(frame), timescale),
+                size: *size,
+                scale: *scale,
+                interlaced: *interlaced,
+                hdr: *hdr,
+                timescale,
+                encoder: encoder.clone(),
+                threads: *threads,
+            }
+            .header_args(colour),
+            Coding::Sound { channels, bitrate } => {
+                AudioJob { input, first_frame: 0, end_frame: None, channels: *channels, bitrate: *bitrate }.header_args()
+            }
+        }
+    }
+}
+
+/// The init segment of all runs of a target, from one black picture or a moment of silence by the very same encoder: it takes no byte of
+/// the film and no run of its own. `colour` is what the film's pictures are marked with, as far as that is known.
+///
+/// # Errors
+/// When ffmpeg does not make it in time.
+pub async fn header(tools: &Tools, target: &Target, colour: Option<Colour>) -> Result<Bytes, RunError> {
+    tokio::time::timeout(HEADER_WAIT, header_alone(tools, target, colour)).await.unwrap_or(Err(RunError::Hung))
+}
+
+async fn header_alone(tools: &Tools, target: &Target, colour: Option<Colour>) -> Result<Bytes, RunError> {
+    let args = target.header_args(colour);
+    let mut child = tools.spawner.spawn(Limits::ENCODE, &Reach::nothing(), &tools.ffmpeg, &args).await?;
+    let mut pipe = child.take_stdout().ok_or_else(|| io::Error::other("no pipe"))?.take(HEADER_MOST);
+    let mut reader = Reader::new();
+    let mut buffer = BytesMut::with_capacity(READ);
+    loop {
+        buffer.reserve(READ);
+        if pipe.read_buf(&mut buffer).await? == 0 {
+            return Err(RunError::Rubbish("no header".into()));
+        }
+        reader.push(buffer.split().freeze());
+        while let Some(event) = reader.next().map_err(|error| RunError::Rubbish(error.to_string()))? {
+            if let Event::Header(tracks) = event {
+                let track = tracks.into_iter().next().ok_or_else(|| RunError::Rubbish("no track".into()))?;
+                return target.init(&track);
+            }
+        }
+    }
 }
 
 /// How a rendition is coded.
@@ -439,7 +523,7 @@ impl Run {
 
     /// A header on the pipe: the init segment follows from it, and must be the one that was handed on before.
     async fn began(&mut self, track: &PipeTrack) -> Result<Result<(), Unwanted>, RunError> {
-        let init = self.init_of(track)?;
+        let init = self.target.init(track)?;
         match &self.init {
             Some(before) if *before == init => Ok(Ok(())),
             Some(_) => Err(RunError::Rubbish("the encoder is set up differently than before".into())),
@@ -450,27 +534,9 @@ impl Run {
         }
     }
 
-    fn init_of(&self, track: &PipeTrack) -> Result<Bytes, RunError> {
-        let Target { grid, language, .. } = &self.target;
-        let config = track.config.clone();
-        let entry = match (&self.target.coding, &track.codec) {
-            (Coding::Pictures { .. }, Codec::H264) => {
-                let told = h264::describe(&config).ok_or_else(|| RunError::Rubbish("no parameter sets".into()))?;
-                Entry::Avc { config, raster: Raster::from(&told) }
-            }
-            (Coding::Sound { .. }, Codec::Aac) => Entry::Aac { config, channels: track.channels, sample_rate: track.sample_rate },
-            _ => return Err(RunError::Rubbish("another codec than was asked for".into())),
-        };
-        let duration = u64::try_from(grid.cut(grid.segments())).ok().filter(|ticks| *ticks > 0);
-        Ok(init(&InitTrack { entry, timescale: grid.timescale, language: language.clone(), duration, media_time: self.shift() }))
-    }
-
     /// Ticks by which composition offsets are shifted: the same for all runs of the rendition.
     fn shift(&self) -> u64 {
-        match &self.target.coding {
-            Coding::Pictures { shift, .. } => *shift,
-            Coding::Sound { .. } => 0,
-        }
+        self.target.shift()
     }
 
     fn frame_us(&self) -> i64 {

@@ -4,6 +4,7 @@ pub mod assemble;
 pub mod copy;
 pub mod encode;
 pub mod encoders;
+pub mod pace;
 pub mod probe;
 pub mod rendition;
 pub mod worker;
@@ -15,6 +16,7 @@ use balcony_media::magnet::InfoHash;
 
 use self::encode::Tools;
 use self::encoders::Encoders;
+use self::pace::Paced;
 use crate::film::Film;
 use crate::segments::SegmentStore;
 
@@ -26,13 +28,22 @@ pub struct Workshop {
     pub segments: Arc<SegmentStore>,
     /// Who may encode pictures.
     pub encoders: Arc<Encoders>,
+    /// How fast they are.
+    pub pace: Paced,
     films: Mutex<HashMap<(InfoHash, usize), Arc<Film>>>,
 }
 
 impl Workshop {
     /// A workshop with no films in it.
-    pub fn new(tools: Tools, segments: Arc<SegmentStore>, encoders: usize) -> Arc<Self> {
-        Arc::new(Self { tools, segments, encoders: Encoders::new(encoders), films: Mutex::default() })
+    pub fn new(tools: Tools, segments: Arc<SegmentStore>, encoders: usize, pace: Paced) -> Arc<Self> {
+        Arc::new(Self { tools, segments, encoders: Encoders::new(encoders), pace, films: Mutex::default() })
+    }
+
+    /// Finds out how fast the encoders are, unless that is known.
+    pub fn measure(self: &Arc<Self>) {
+        if self.pace.claim() {
+            self.tools.tasks.spawn("pace", pace::measure(self.clone()));
+        }
     }
 
     /// The film, if somebody plays it already.

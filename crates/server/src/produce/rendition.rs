@@ -8,15 +8,15 @@ use std::time::Instant;
 
 use balcony_media::container::{Index, Sample, Samples, Track};
 use balcony_media::cut::{CopyCuts, Cuts};
-use balcony_media::ladder::{self, Size};
-use balcony_media::plan::{AudioPlan, VideoPlan};
+use balcony_media::ladder::Size;
+use balcony_media::plan::AudioPlan;
 use balcony_media::segment::{self, Timing};
 use bytes::Bytes;
 
 use super::Workshop;
 use super::copy::Inline;
 use super::encoders::Lease;
-use super::worker::EncodeWorker;
+use super::worker::{EncodeWorker, Reader};
 use crate::film::Film;
 use crate::segments::{Part, Segment, SegmentError};
 
@@ -24,6 +24,9 @@ use crate::segments::{Part, Segment, SegmentError};
 const USUAL_RATE: f64 = 25.0;
 /// Matroska's times are whole milliseconds: two neighbours may be off by one each. In ticks of 1/90000 s.
 const ROUNDING: u64 = 180;
+
+/// The [`Rendition::group`] of AAC in all its kinds.
+pub const AAC: &str = "aac";
 
 /// One track of a film in one form.
 pub struct Rendition {
@@ -58,18 +61,13 @@ enum Make {
 }
 
 impl Rendition {
-    /// The film's picture.
-    pub fn video(film: &Film, track: &Track, plan: &VideoPlan, identity: &str, workshop: &Arc<Workshop>) -> Self {
-        let size = match plan {
-            VideoPlan::Encode(size) => *size,
-            VideoPlan::Copy => {
-                let copied = film.copy.as_ref().ok().and_then(|copy| copied::video(film, track, copy, identity, workshop));
-                if let Some(copied) = copied {
-                    return copied;
-                }
-                ladder::fit(&track.video.clone().unwrap_or_default(), ladder::Quality::Auto, None)
-            }
-        };
+    /// The film's picture as it is, where it can be passed on.
+    pub fn copied_video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str, workshop: &Arc<Workshop>) -> Option<Self> {
+        copied::video(film, track, copy, identity, workshop)
+    }
+
+    /// The film's picture in another size.
+    pub fn encoded_video(film: &Film, track: &Track, size: Size, identity: &str, workshop: &Arc<Workshop>) -> Self {
         encoded::video(film, track, size, identity, workshop)
     }
 
@@ -78,6 +76,20 @@ impl Rendition {
         let copy = film.copy.as_ref().ok().filter(|_| plan.copy);
         let copied = copy.and_then(|copy| copied::audio(film, track, copy, identity, workshop));
         copied.unwrap_or_else(|| encoded::audio(film, track, identity, workshop))
+    }
+
+    /// The name of its codec, by which sounds that can stand for one another are grouped.
+    pub fn group(&self) -> &'static str {
+        let codec = self.codecs.to_ascii_lowercase();
+        match codec.as_str() {
+            "mp4a.40.34" | "mp4a.6b" | "mp4a.69" | "mp3" => "mp3",
+            "ac-3" => "ac3",
+            "ec-3" => "eac3",
+            "opus" => "opus",
+            "flac" => "flac",
+            "alac" => "alac",
+            _ => AAC,
+        }
     }
 
     /// Whether ffmpeg makes it.
@@ -93,8 +105,8 @@ impl Rendition {
         }
     }
 
-    /// Segment `n`, whole or growing; `None` past the last one.
-    pub async fn segment(&self, n: u32) -> Result<Option<Segment>, SegmentError> {
+    /// Segment `n` for this reader, whole or growing; `None` past the last one.
+    pub async fn segment(&self, n: u32, reader: &Reader) -> Result<Option<Segment>, SegmentError> {
         if n >= self.cuts.count() {
             return Ok(None);
         }
@@ -107,7 +119,7 @@ impl Rendition {
                 Ok(Some(Segment::whole(parts.into_iter().map(Part::from).collect())))
             }
             Make::Inline { inline, .. } => Ok(Some(inline.segment(n))),
-            Make::Encode(worker) => worker.segment(n).await.map(Some),
+            Make::Encode(worker) => worker.segment(n, reader).await.map(Some),
         }
     }
 
@@ -124,18 +136,30 @@ impl Rendition {
     }
 
     /// The first segment, for the start of a stream that has got `encoder` for it.
-    pub async fn first_segment(&self, encoder: Option<Lease>) -> Result<Option<Segment>, SegmentError> {
+    pub async fn first_segment(&self, reader: &Reader, encoder: Option<Lease>) -> Result<Option<Segment>, SegmentError> {
         match &self.make {
-            Make::Encode(worker) => worker.first_segment(encoder).await.map(Some),
-            _ => self.segment(0).await,
+            Make::Encode(worker) => worker.first_segment(reader, encoder).await.map(Some),
+            _ => self.segment(0, reader).await,
         }
     }
 
     /// Waits until the first segment, which has begun as `segment`, is whole.
-    pub async fn whole_first(&self, segment: Segment) -> Result<(), SegmentError> {
+    pub async fn whole_first(&self, reader: &Reader, segment: Segment) -> Result<(), SegmentError> {
         match &self.make {
-            Make::Encode(worker) => worker.whole_first(segment).await,
+            Make::Encode(worker) => worker.whole_first(reader, segment).await,
             _ => segment.done().await,
+        }
+    }
+
+    /// Seconds of film that are converted within a second, while that is less than is watched.
+    pub fn too_slow(&self) -> Option<f64> {
+        if let Make::Encode(worker) = &self.make { worker.too_slow() } else { None }
+    }
+
+    /// This reader has turned to another rendition of the film: what is made for nobody else ends.
+    pub fn leave(&self, reader: &Reader) {
+        if let Make::Encode(worker) = &self.make {
+            worker.leave(reader);
         }
     }
 

@@ -3,11 +3,12 @@
 //! All viewers share the runs. A segment a little ahead of a run is waited for; one far from every run gets a run of its own. A run stays a
 //! bounded way ahead of what was asked for, and ends when nobody asks any more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use balcony_media::codec::Colour;
 use balcony_media::cut::Cuts;
 use balcony_media::magnet::InfoHash;
 use bytes::Bytes;
@@ -16,11 +17,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Workshop;
 use super::assemble::{Grid, Made};
-use super::encode::{Coding, EncodeRun, FilmInput, RunError, Target};
+use super::encode::{self, Coding, EncodeRun, FilmInput, RunError, Target};
 use super::encoders::{Awaited, Lease};
 use crate::film::Film;
 use crate::segments::{Segment, SegmentError, SegmentStore, SegmentWriter};
 use crate::tasks::End;
+use crate::trust::{DeviceId, StreamId};
 
 /// Segments (of about two seconds) that a run makes ahead of the last one that was asked for.
 const AHEAD: u32 = 5;
@@ -28,6 +30,14 @@ const AHEAD: u32 = 5;
 const NEAR: u32 = 6;
 /// A run that nobody asks for more ends after this time.
 const IDLE: Duration = Duration::from_secs(30);
+/// How much of the older measurements of speed stays when a new one comes.
+const SPEED_FADES: f64 = 0.7;
+/// After so many segments a run's speed can be told: the first ones take their start as well.
+const SPEED_TELLS: u32 = 4;
+/// Seconds of film within a second that are too few to watch it.
+const TOO_SLOW: f64 = 0.97;
+/// A run that was begun tells its init segment within this time, or it is made without it.
+const RUN_TELLS: Duration = Duration::from_secs(1);
 
 /// One encoded rendition.
 pub struct EncodeWorker {
@@ -40,6 +50,10 @@ pub struct EncodeWorker {
     entries: Vec<(f64, u64)>,
     /// What ffmpeg is to make of it.
     target: Target,
+    /// What its pictures are marked with.
+    colour: Option<Colour>,
+    /// Held by who makes the init segment without a run.
+    heading: tokio::sync::Mutex<()>,
     workshop: Weak<Workshop>,
     segments: Arc<SegmentStore>,
     init: watch::Sender<Option<Bytes>>,
@@ -56,15 +70,72 @@ struct Runs {
     error: Option<MakeError>,
     /// Counts the runs whose encoder was taken: whoever waits for them goes in line again.
     taken: u64,
+    /// How fast it was converted lately.
+    speed: Speed,
 }
 
 /// Who asks for a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asker {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Reader {
     /// A stream that is being got ready.
-    Start,
-    /// Somebody who watches.
-    Viewer,
+    Start(StreamId),
+    /// A device that watches it.
+    Viewer(StreamId, DeviceId),
+    /// Who puts the whole of it together to keep it.
+    Keeper(StreamId),
+}
+
+impl Reader {
+    fn is_viewer(&self) -> bool {
+        !matches!(self, Self::Start(_))
+    }
+
+    /// The same one, or the start of the stream that it watches.
+    fn stands_for(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Viewer(stream, _), Self::Start(started)) => stream == started,
+            _ => self == other,
+        }
+    }
+}
+
+/// Seconds of film and the seconds that they took, older ones fading.
+#[derive(Debug, Clone, Copy, Default)]
+struct Speed {
+    film: f64,
+    busy: f64,
+    segments: u32,
+}
+
+impl Speed {
+    fn add(&mut self, film: f64, busy: f64) {
+        let stays = |before: f64| before * SPEED_FADES;
+        *self = Self { film: stays(self.film) + film, busy: stays(self.busy) + busy, segments: self.segments.saturating_add(1) };
+    }
+
+    /// Seconds of film within a second, where that is too few, over segments enough to tell.
+    fn too_slow(self) -> Option<f64> {
+        let ratio = self.film / self.busy.max(0.001);
+        (self.segments >= SPEED_TELLS && ratio < TOO_SLOW).then_some(ratio)
+    }
+}
+
+impl Runs {
+    /// This reader reads none of them any more; those that nobody else reads end. Answers whether any did.
+    fn leave(&mut self, reader: &Reader) -> bool {
+        let before = self.all.len();
+        self.all.retain(|_, run| {
+            run.readers.retain(|other| !reader.stands_for(other));
+            // What a start waits for was left by nobody.
+            let left = run.readers.is_empty() && Arc::strong_count(&run.starts) == 1;
+            if let (true, Some(encoder)) = (left, &run.encoder) {
+                // Nobody else need give way meanwhile.
+                encoder.end();
+            }
+            !left
+        });
+        self.all.len() < before
+    }
 }
 
 struct Run {
@@ -75,6 +146,8 @@ struct Run {
     read: Instant,
     /// Starts that wait for it hold this: it is not ended for a viewer who went elsewhere.
     starts: Arc<()>,
+    /// Who asked for something that it makes, and did not turn to something else since.
+    readers: HashSet<Reader>,
     /// Its encoder, or its place in line for one. Sound needs none.
     encoder: Option<Arc<Lease>>,
     _task: AbortOnDropHandle<End>,
@@ -94,14 +167,16 @@ impl Run {
 }
 
 impl EncodeWorker {
-    /// A rendition of which nothing is made yet. `identity` names it within its film.
-    pub fn new(film: &Film, target: Target, identity: &str, workshop: &Arc<Workshop>) -> Arc<Self> {
+    /// A rendition of which nothing is made yet. `identity` names it within its film; `colour` is what its pictures are marked with.
+    pub fn new(film: &Film, target: Target, colour: Option<Colour>, identity: &str, workshop: &Arc<Workshop>) -> Arc<Self> {
         Arc::new(Self {
             name: format!("{}-{identity}", film.name()).into(),
             film: (film.info_hash, film.file),
             input: film.input(),
             entries: film.copy.as_ref().map(|copy| copy.entries().collect()).unwrap_or_default(),
             target,
+            colour,
+            heading: tokio::sync::Mutex::default(),
             workshop: Arc::downgrade(workshop),
             segments: workshop.segments.clone(),
             init: watch::Sender::new(None),
@@ -110,51 +185,99 @@ impl EncodeWorker {
         })
     }
 
-    /// The init segment; begins a run where none ever ran.
+    /// The init segment, from a run if there is one, and without one otherwise: only who asks for a segment begins a run.
     pub async fn init(self: &Arc<Self>) -> Result<Bytes, SegmentError> {
         let mut init = self.init.subscribe();
-        if init.borrow().is_none() {
-            self.segment(0).await?;
+        let from_run = async {
+            // The sender lives as long as this does.
+            let found = init.wait_for(Option::is_some).await.map_err(|_| gone())?;
+            found.clone().ok_or_else(gone)
+        };
+        let without_run = async {
+            if !self.runs().all.is_empty() {
+                tokio::time::sleep(RUN_TELLS).await;
+            }
+            self.head().await
+        };
+        tokio::select! {
+            biased;
+            found = from_run => found,
+            made = without_run => made,
         }
-        let found = init.wait_for(Option::is_some).await.map_err(|_| gone())?;
-        found.clone().ok_or_else(gone)
     }
 
-    /// Segment `n`, as soon as it begins to exist.
-    pub async fn segment(self: &Arc<Self>, n: u32) -> Result<Segment, SegmentError> {
-        self.wait_for(n, Asker::Viewer, None).await
+    /// Makes the init segment, unless somebody did before.
+    async fn head(&self) -> Result<Bytes, SegmentError> {
+        let _one = self.heading.lock().await;
+        if let Some(known) = self.init.borrow().clone() {
+            return Ok(known);
+        }
+        let workshop = self.workshop.upgrade().ok_or_else(gone)?;
+        let made = encode::header(&workshop.tools, &self.target, self.colour).await.map_err(MakeError::from)?;
+        self.learn(made.clone());
+        Ok(made)
+    }
+
+    /// An init segment became known; the first one counts.
+    fn learn(&self, init: Bytes) {
+        self.init.send_if_modified(|known| match known {
+            Some(before) => {
+                if *before != init {
+                    // They differ in what a picture is marked with, if at all: everything else follows from the arguments.
+                    tracing::debug!(rendition = %self.name, "a run tells another init segment than is known");
+                }
+                false
+            }
+            None => {
+                *known = Some(init);
+                true
+            }
+        });
+    }
+
+    /// Segment `n`, as soon as it begins to exist, for a viewer.
+    pub async fn segment(self: &Arc<Self>, n: u32, reader: &Reader) -> Result<Segment, SegmentError> {
+        self.wait_for(n, reader, None).await
     }
 
     /// The first segment, for a start that has got `encoder` for it.
-    pub async fn first_segment(self: &Arc<Self>, encoder: Option<Lease>) -> Result<Segment, SegmentError> {
-        self.wait_for(0, Asker::Start, encoder).await
+    pub async fn first_segment(self: &Arc<Self>, reader: &Reader, encoder: Option<Lease>) -> Result<Segment, SegmentError> {
+        self.wait_for(0, reader, encoder).await
+    }
+
+    /// This reader has turned to another rendition: what is made for nobody else ends.
+    pub fn leave(&self, reader: &Reader) {
+        let left = self.runs().leave(reader);
+        if left {
+            self.tell();
+        }
     }
 
     /// Waits until the first segment, which has begun as `segment`, is whole. It is not stopped for others meanwhile; if it has to be
     /// because nothing comes, it is begun again.
-    pub async fn whole_first(self: &Arc<Self>, mut segment: Segment) -> Result<(), SegmentError> {
+    pub async fn whole_first(self: &Arc<Self>, reader: &Reader, mut segment: Segment) -> Result<(), SegmentError> {
         loop {
             let taken = self.runs().taken;
-            let awaited = self.ask(0, Asker::Start);
+            let awaited = self.ask(0, reader);
             let done = segment.done().await;
             drop(awaited);
             match done {
-                Err(_) if self.runs().taken != taken => segment = self.wait_for(0, Asker::Start, None).await?,
+                Err(_) if self.runs().taken != taken => segment = self.wait_for(0, reader, None).await?,
                 done => return done,
             }
         }
     }
 
-    async fn wait_for(self: &Arc<Self>, n: u32, asker: Asker, mut encoder: Option<Lease>) -> Result<Segment, SegmentError> {
+    async fn wait_for(self: &Arc<Self>, n: u32, reader: &Reader, mut encoder: Option<Lease>) -> Result<Segment, SegmentError> {
         let mut news = self.news.subscribe();
         let mut begun = None;
         loop {
             news.borrow_and_update();
             if let Some(segment) = self.segments.get(&self.name, n) {
-                self.ask(n, asker);
+                self.ask(n, reader);
                 return Ok(segment);
             }
-            let _awaited = match self.ask(n, asker) {
+            let _awaited = match self.ask(n, reader) {
                 // One that is still in line does not count for who has an encoder.
                 Some(awaited) if encoder.is_none() || !self.needs_encoder() => {
                     encoder = None;
@@ -167,7 +290,7 @@ impl EncodeWorker {
                         return Err(self.runs().error.take().map_or_else(gone, SegmentError::from));
                     }
                     begun = Some(taken);
-                    self.begin(n, encoder.take())?;
+                    self.begin(n, reader, encoder.take())?;
                     continue;
                 }
             };
@@ -190,6 +313,12 @@ impl EncodeWorker {
         while self.needs_encoder() && news.changed().await.is_ok() {}
     }
 
+    /// Seconds of film that are converted within a second, while that is too few to watch it.
+    pub fn too_slow(&self) -> Option<f64> {
+        let runs = self.runs();
+        if runs.all.is_empty() { None } else { runs.speed.too_slow() }
+    }
+
     /// Since when somebody waits for an encoder for it.
     pub fn waits_for_encoder(&self) -> Option<Instant> {
         self.runs().all.values().filter_map(|run| run.encoder.as_ref()?.waits_since()).min()
@@ -203,12 +332,13 @@ impl EncodeWorker {
 
     /// Lets the run that will make or has just made segment `n` go on a little farther. Where one will make it, that one is not stopped
     /// for anybody else while the answer is kept; `None` where there is none.
-    fn ask(&self, n: u32, asker: Asker) -> Option<(Option<Awaited>, Option<Arc<()>>)> {
+    fn ask(&self, n: u32, reader: &Reader) -> Option<(Option<Awaited>, Option<Arc<()>>)> {
         let mut runs = self.runs();
         for run in runs.all.values_mut().filter(|run| run.is_near(n)) {
             run.read = Instant::now();
+            run.readers.insert(reader.clone());
             if let Some(encoder) = &run.encoder {
-                encoder.read(asker == Asker::Viewer);
+                encoder.read(reader.is_viewer());
             }
             run.until.send_if_modified(|until| {
                 let farther = n + AHEAD > *until;
@@ -217,23 +347,16 @@ impl EncodeWorker {
             });
         }
         let serving = runs.all.values().find(|run| run.serves(n))?;
-        let start = (asker == Asker::Start).then(|| serving.starts.clone());
+        let start = matches!(reader, Reader::Start(_)).then(|| serving.starts.clone());
         Some((serving.encoder.as_ref().map(Lease::awaited), start))
     }
 
-    fn begin(self: &Arc<Self>, n: u32, encoder: Option<Lease>) -> Result<(), SegmentError> {
+    fn begin(self: &Arc<Self>, n: u32, reader: &Reader, encoder: Option<Lease>) -> Result<(), SegmentError> {
         let workshop = self.workshop.upgrade().ok_or_else(gone)?;
         let pictures = matches!(self.target.coding, Coding::Pictures { .. });
         let mut runs = self.runs();
-        // As many runs as there are viewers: the others were left behind by a seek.
-        let viewers = self.viewers(&workshop);
-        while runs.all.len() >= viewers {
-            // What a start waits for was left by nobody. There are no more of these than starts.
-            let left = runs.all.iter().filter(|(_, run)| Arc::strong_count(&run.starts) == 1);
-            let Some(oldest) = left.min_by_key(|(_, run)| run.read).map(|(id, _)| *id) else { break };
-            let left = runs.all.remove(&oldest);
-            left.and_then(|run| run.encoder).into_iter().for_each(|encoder| encoder.end());
-        }
+        // A run that it alone has read is left behind by a seek.
+        runs.leave(reader);
         let encoder = pictures.then(|| Arc::new(encoder.unwrap_or_else(|| workshop.encoders.for_viewer())));
         runs.last += 1;
         runs.error = None;
@@ -242,7 +365,8 @@ impl EncodeWorker {
         let tasks = workshop.tools.tasks.clone();
         let task = self.clone().run(id, n, at.clone(), until.subscribe(), encoder.clone(), workshop);
         let task = AbortOnDropHandle::new(tasks.spawn("rendition", task));
-        runs.all.insert(id, Run { at, until, read: Instant::now(), starts: Arc::default(), encoder, _task: task });
+        let readers = HashSet::from([reader.clone()]);
+        runs.all.insert(id, Run { at, until, read: Instant::now(), starts: Arc::default(), readers, encoder, _task: task });
         Ok(())
     }
 
@@ -313,16 +437,13 @@ impl EncodeWorker {
         self.refocus(from, workshop).await;
         let mut run = EncodeRun::start(&workshop.tools, self.input.clone(), self.target.clone(), from);
         let mut writer: Option<SegmentWriter> = None;
+        let (mut busy, mut asked) = (Duration::ZERO, Instant::now());
+        self.runs().speed = Speed::default();
         while let Some(made) = run.next().await {
+            busy += asked.elapsed();
             encoder.into_iter().for_each(Lease::made);
             match made? {
-                Made::Init(init) => {
-                    self.init.send_if_modified(|known| {
-                        let new = known.is_none();
-                        known.get_or_insert(init);
-                        new
-                    });
-                }
+                Made::Init(init) => self.learn(init),
                 Made::Chunk { segment, bytes, first } => {
                     if first {
                         if !may_go_on(&mut until, segment, encoder).await || self.segments.has(&self.name, segment) {
@@ -346,6 +467,9 @@ impl EncodeWorker {
                         writer.finish();
                     }
                     at.store(segment + 1, Ordering::Release);
+                    let Grid { timescale, .. } = self.target.grid;
+                    let ticks = self.target.grid.cut(segment + 1) - self.target.grid.cut(segment);
+                    self.runs().speed.add(ticks as f64 / f64::from(timescale.max(1)), std::mem::take(&mut busy).as_secs_f64());
                 }
                 Made::Again { segment } => {
                     // Readers of the void chunks are told; the next one to ask gets the new ones.
@@ -356,6 +480,8 @@ impl EncodeWorker {
                 }
                 Made::End => break,
             }
+            // What it waited for those who watch does not count.
+            asked = Instant::now();
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use balcony_media::codec;
 use balcony_media::container::{Codec, Container, Index, Track};
 use balcony_media::fetched::TimeMap;
+use balcony_media::ladder::Size;
 use balcony_media::magnet::InfoHash;
 use balcony_media::plan;
 use futures_util::future::BoxFuture;
@@ -22,12 +23,13 @@ use super::queue::Entrance;
 use super::state::{Effect, Event, Failure, FailureCode, Found, Life, State, step};
 use super::view::{self, AudioView, ErrorView, Moving, Phase, Status, StreamView, VideoView};
 use super::{Born, Ground, Method, Stream, Streams};
-use crate::film::{Film, OpenError, Presentation, Tables, read_index};
+use crate::film::{self, Film, OpenError, Presentation, Tables, read_index};
 use crate::metrics::METRICS;
 use crate::mock::{Act, Part};
 use crate::produce::Workshop;
 use crate::produce::encoders::Lease;
 use crate::produce::probe::{self, ProbeError};
+use crate::produce::worker::Reader;
 use crate::segments::{Segment, SegmentError};
 use crate::source::{Source, SourceError};
 use crate::store::{Store, StoreError, StreamRow, TorrentRow};
@@ -67,6 +69,7 @@ const PROBE_WAIT: Duration = Duration::from_secs(120);
 pub fn first_view(born: &Born) -> StreamView {
     let stream_url = match born.options.method {
         Method::Auto | Method::Hls => Some("/master.m3u8".to_owned()),
+        Method::Dash => Some("/manifest.mpd".to_owned()),
         Method::Original => None,
     };
     StreamView {
@@ -91,10 +94,12 @@ pub fn first_view(born: &Born) -> StreamView {
         total_bytes: None,
         fetched: None,
         stream_url,
+        dash_url: Some("/manifest.mpd".to_owned()),
         direct_url: None,
         events_url: "/events".to_owned(),
         duration: None,
         position: born.position,
+        rungs: None,
         mode: None,
         why: None,
         why_key: None,
@@ -593,6 +598,7 @@ impl Actor {
         let (answers, lacks_room) = (self.answers.0.clone(), self.lacks_room.clone());
         lacks_room.store(false, Ordering::Release);
         let mut made_room = self.streams.ground.workshop.segments.budget().made_room();
+        let reader = Reader::Start(self.stream.id.clone());
         self.work(epoch, async move {
             let Some(presentation) = presentation else {
                 return Err(Failure::new(FailureCode::TorrentFailed, "The film went away; start it again."));
@@ -602,7 +608,7 @@ impl Actor {
                 let told = |segments| {
                     answers.send(Answer::First(epoch, segments)).ok();
                 };
-                let made = first_segments(&presentation, encoder.take(), told).await;
+                let made = first_segments(&presentation, &reader, encoder.take(), told).await;
                 let full = made.as_ref().err().is_some_and(is_full);
                 lacks_room.store(full, Ordering::Release);
                 if !full {
@@ -701,12 +707,25 @@ impl Actor {
         let paused = *self.paused.borrow();
         let lacks_room = matches!(state, State::Warming(_)) && self.lacks_room.load(Ordering::Acquire);
         let full = lacks_room || stats.as_ref().is_some_and(|stats| stats.state == TorrentState::Full);
-        let encoder = self.stream.presentation_now().and_then(|presentation| presentation.video()?.waits_for_encoder());
         if peers > 0 {
             self.met = Some(Instant::now());
         }
         let in_company = self.met.is_some_and(|met| met.elapsed() < COMPANY);
+        let presentation = self.stream.presentation_now();
+        let pictures = presentation.iter().flat_map(|presentation| &presentation.pictures);
+        let encoder = pictures.filter_map(|picture| picture.waits_for_encoder()).min();
+        // Too slow by itself, and not because it waits for bytes: they come faster than they are shown.
+        let fed = presentation.as_ref().is_some_and(|presentation| {
+            let film = &presentation.film;
+            let complete = stats.as_ref().is_some_and(|stats| stats.downloaded >= stats.total);
+            complete || speed as f64 * film.duration > film.source.len() as f64
+        });
+        let pictures = presentation.iter().flat_map(|presentation| &presentation.pictures);
+        let slow = pictures
+            .filter_map(|picture| picture.too_slow())
+            .fold(None, |least: Option<f64>, ratio| Some(least.map_or(ratio, |least| least.min(ratio))));
         let moving = Moving {
+            slow: slow.filter(|_| fed && ready).map(|ratio| (ratio * 100.0) as u64),
             seconds: since.elapsed().as_secs(),
             peers: peers.max(usize::from(in_company)),
             speed,
@@ -942,7 +961,11 @@ async fn opened(
     }
     let cuttable = film.copy.as_ref().map(|_| ()).map_err(|why| *why);
     let plan = plan::decide(&film.index, &stream.options.capabilities, stream.options.quality, cuttable);
-    let presentation = Presentation::new(film, plan, &ground.workshop);
+    let rungs = match stream.seen.borrow().view.rungs.clone() {
+        Some(kept) => kept.into_iter().map(|(width, height)| Size { width, height }).collect(),
+        None => film::rungs(&film, &plan, stream.options.quality, stream.options.capabilities.max_height, &ground.workshop),
+    };
+    let presentation = Presentation::new(film, plan, &rungs, &ground.workshop);
     presentation.text.add_beside(torrent, file);
     match ground.store.subtitles(stream.id.as_str()).await {
         Ok(rows) => presentation.text.add_kept(rows),
@@ -955,6 +978,7 @@ async fn opened(
 /// Lets the first segments of picture and sound be made, and waits until they are here; `told` is told of them once they have begun.
 async fn first_segments(
     presentation: &Presentation,
+    reader: &Reader,
     mut encoder: Option<Lease>,
     told: impl FnOnce(Vec<Segment>) + Send,
 ) -> Result<(), SegmentError> {
@@ -963,12 +987,12 @@ async fn first_segments(
     let mut segments = Vec::new();
     for rendition in &renditions {
         // The picture comes first, and the encoder is for it.
-        segments.extend(rendition.first_segment(encoder.take()).await?);
+        segments.extend(rendition.first_segment(reader, encoder.take()).await?);
     }
     told(segments.clone());
     let source = &presentation.film.source;
     for (rendition, segment) in renditions.iter().zip(segments) {
-        rendition.whole_first(segment.clone()).await?;
+        rendition.whole_first(reader, segment.clone()).await?;
         rendition.init().await?;
         for range in segment.film_ranges() {
             source.wait_available(range).await?;
@@ -989,6 +1013,8 @@ fn describe(view: &mut StreamView, presentation: &Presentation) {
     view.mode = Some(presentation.plan.mode.name().to_owned());
     view.why = Some(why);
     view.why_key = Some(key);
+    let encoded = presentation.pictures.iter().filter(|picture| picture.is_encoded()).filter_map(|picture| picture.resolution);
+    view.rungs = Some(encoded.map(|size| (size.width, size.height)).collect());
     view.duration = (film.duration > 0.0).then_some((film.duration * 1000.0).round() / 1000.0);
     view.video = film.index.video().map(video_view);
     let audio = film.index.audio().enumerate().map(|(at, track)| audio_view(at, track, at == presentation.default_audio()));

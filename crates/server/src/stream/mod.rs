@@ -34,6 +34,7 @@ use crate::history::{self, History};
 use crate::lock::lock;
 use crate::metrics::Making;
 use crate::produce::Workshop;
+use crate::produce::worker::Reader;
 use crate::segments::DEADLINE;
 use crate::settings::Live;
 use crate::source::{Cursor, Source};
@@ -66,6 +67,7 @@ pub enum Method {
     #[default]
     Auto,
     Hls,
+    Dash,
     Original,
 }
 
@@ -146,6 +148,8 @@ pub struct Stream {
     watched: Mutex<Watched>,
     /// Of pictures and of sound: what ffmpeg is late with.
     behind: Mutex<[Behind; 2]>,
+    /// Which of the pictures each reader saw last.
+    looks: Mutex<HashMap<Reader, usize>>,
     /// Where its viewer is, held so that the torrent fetches what comes next.
     playhead: Mutex<Option<Playhead>>,
     /// It was given a slot of its device.
@@ -481,6 +485,19 @@ impl Stream {
         }
     }
 
+    /// This reader sees the picture with this number from now on: what is made of another one for it alone ends, and its encoder is free.
+    pub fn looks_at(&self, presentation: &Presentation, at: usize, reader: &Reader) {
+        let before = {
+            let mut looks = lock(&self.looks);
+            // A stream has few viewers; who has left long ago costs nothing.
+            looks.insert(reader.clone(), at).unwrap_or(0)
+        };
+        // Until it is ready, the first picture is needed whoever looks at what.
+        if let (true, Some(left)) = (before != at && matches!(self.state(), State::Ready { .. }), presentation.pictures.get(before)) {
+            left.leave(reader);
+        }
+    }
+
     fn row(&self, expires_at: Timestamp) -> StreamRow {
         let seen = self.seen.borrow();
         let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -511,7 +528,8 @@ impl Stream {
 /// Completes a view's URLs with what stands before them.
 fn behind(mut view: StreamView, media: &str) -> StreamView {
     let download = view.download.as_mut().and_then(|download| download.url.as_mut());
-    for path in [view.stream_url.as_mut(), Some(&mut view.events_url), view.direct_url.as_mut(), download].into_iter().flatten() {
+    let paths = [view.stream_url.as_mut(), view.dash_url.as_mut(), Some(&mut view.events_url), view.direct_url.as_mut(), download];
+    for path in paths.into_iter().flatten() {
         path.insert_str(0, media);
     }
     view
@@ -793,6 +811,7 @@ impl Streams {
             position: watch::Sender::new(born.position),
             watched: Mutex::default(),
             behind: Mutex::default(),
+            looks: Mutex::default(),
             playhead: Mutex::default(),
             slot: AtomicBool::new(slot),
             asleep: AtomicBool::new(matches!(beginning, Beginning::Ready { .. })),

@@ -64,6 +64,9 @@ pub struct StreamView {
     /// What to give to a player. With `method: original` it is known when the film's name is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_url: Option<String>,
+    /// The same for players of DASH.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dash_url: Option<String>,
     /// The original bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direct_url: Option<String>,
@@ -74,6 +77,10 @@ pub struct StreamView {
     pub duration: Option<f64>,
     /// Where its viewer is, in seconds.
     pub position: f64,
+    /// Sizes of the pictures that are encoded, once they are known: they stay the same over a restart.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub rungs: Option<Vec<(u32, u32)>>,
     /// `copy`, `convert_audio` or `convert`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
@@ -131,6 +138,7 @@ pub struct Saved {
     audio: Option<Vec<AudioView>>,
     #[serde(default)]
     subtitles: Option<Vec<SubtitleView>>,
+    rungs: Option<Vec<(u32, u32)>>,
 }
 
 impl Saved {
@@ -151,6 +159,7 @@ impl Saved {
             video: view.video,
             audio: view.audio,
             subtitles: view.subtitles,
+            rungs: view.rungs,
         }
     }
 
@@ -169,6 +178,7 @@ impl Saved {
         view.video = self.video;
         view.audio = self.audio;
         view.subtitles = self.subtitles;
+        view.rungs = self.rungs;
     }
 }
 
@@ -324,6 +334,8 @@ pub struct Moving {
     pub encoder: Option<u64>,
     /// Seconds that a player of a ready stream has been waiting for a segment that is being converted.
     pub behind: Option<u64>,
+    /// Per cent of real time at which the pictures are converted, where that is too slow to watch and not for want of bytes.
+    pub slow: Option<u64>,
     /// Nothing is fetched because there is no room on the disk.
     pub full: bool,
     /// Bytes of the first segments that are here, and all of them, where they are known.
@@ -440,6 +452,14 @@ fn words_of_state(state: &State, moving: &Moving) -> Words {
             let params = json!({ "seconds": moving.seconds, "peers": moving.peers });
             words_of(Status::Ready, Phase::Playable, 100, "playable_waits_for_bytes", params, message)
         }
+        State::Ready { complete } if moving.slow.is_some() => {
+            let (phase, percent) = (if *complete { Phase::Complete } else { Phase::Playable }, moving.slow);
+            let message = format!(
+                "Ready to play, but this computer converts at {} % of the film's speed; choose a smaller picture",
+                percent.unwrap_or(0)
+            );
+            words_of(Status::Ready, phase, 100, "playable_converts_slowly", json!({ "percent": percent }), message)
+        }
         State::Ready { complete } if moving.behind.is_some() => {
             let (phase, seconds) = (if *complete { Phase::Complete } else { Phase::Playable }, moving.behind);
             let message = format!("Ready to play; the next part is still being converted ({} s)", seconds.unwrap_or(0));
@@ -512,6 +532,7 @@ mod tests {
         let paused = Moving { seconds: 9, starved: true, paused: true, first: Some((0, 5_000_000)), ..Moving::default() };
         let lined = Moving { seconds: 9, peers: 3, encoder: Some(4), ..Moving::default() };
         let behind = Moving { seconds: 9, peers: 3, behind: Some(4), ..Moving::default() };
+        let hot = Moving { seconds: 9, peers: 3, slow: Some(70), ..Moving::default() };
         let asleep = Moving { asleep: true, ..Moving::default() };
         let all_here = Moving { seconds: 1, paused: true, ..Moving::default() };
         let failed = State::Failed(Failure::new(FailureCode::NoPeers, "Try again later."));
@@ -532,7 +553,7 @@ mod tests {
         ];
         let mut lines = String::new();
         for state in &states {
-            for moving in [&nobody, &slow, &starved, &paused, &lined, &behind, &asleep, &all_here] {
+            for moving in [&nobody, &slow, &starved, &paused, &lined, &behind, &hot, &asleep, &all_here] {
                 let words = words(state, moving);
                 assert!(!words.message.is_empty() && !words.key.is_empty());
                 let line =

@@ -36,7 +36,9 @@ pub(crate) async fn open(server: &TestServer, stream_url: &str) -> Hls {
     let variants = master.variants.iter().map(|variant| variant.uri.clone());
     let sounds = master.alternatives.iter().filter_map(|other| other.uri.clone());
     let mut renditions = Vec::new();
-    for uri in variants.chain(sounds) {
+    let mut known = std::collections::HashSet::new();
+    // A picture stands there once for each codec of sound.
+    for uri in variants.chain(sounds).filter(|uri| known.insert(uri.clone())) {
         let url = format!("{root}/{uri}");
         let text = server.fetch(&url).await;
         let playlist = m3u8_rs::parse_media_playlist_res(&text).unwrap_or_else(|error| panic!("{uri}: {error:?}"));

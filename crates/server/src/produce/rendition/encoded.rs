@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use balcony_media::codec;
-use balcony_media::container::Track;
+use balcony_media::codec::{self, Colour};
+use balcony_media::container::{Codec, Track};
 use balcony_media::cut::{self, Cuts};
 use balcony_media::ffmpeg::Encoder;
 use balcony_media::ladder::{self, Size};
@@ -37,7 +37,9 @@ pub(super) fn video(film: &Film, track: &Track, size: Size, identity: &str, work
     let shift = held_back(&frames, encoder.reorder(), frame);
     let coding = Coding::Pictures { size, scale, interlaced: picture.interlaced, hdr: picture.hdr, encoder, shift, threads: 0 };
     let target = Target { stream: track.stream, language: track.language.clone(), grid: grid(&cuts, frame), coding };
-    let worker = EncodeWorker::new(film, target, identity, workshop);
+    let worker = EncodeWorker::new(film, target, marked(track), identity, workshop);
+    // The last one may be of any length, and a peak counts over half a target duration at least (RFC 8216, 4.1).
+    let shortest = (0..cuts.count().saturating_sub(1)).map(|n| cuts.seconds(n)).fold(2.0, f64::min);
     Rendition {
         identity: identity.to_owned(),
         cuts,
@@ -45,10 +47,19 @@ pub(super) fn video(film: &Film, track: &Track, size: Size, identity: &str, work
         resolution: Some(size),
         frame_rate: rate,
         channels: 0,
-        peak: bits.peak,
+        peak: bits.peak_of_segments(shortest),
         average: bits.average,
         copy: None,
         make: Make::Encode(worker),
+    }
+}
+
+/// What the film's pictures are marked with, where their parameter sets tell.
+fn marked(track: &Track) -> Option<Colour> {
+    match track.codec {
+        Codec::H264 => codec::h264::describe(&track.config)?.colour,
+        Codec::Hevc => codec::hevc::describe(&track.config)?.colour,
+        _ => None,
     }
 }
 
@@ -72,7 +83,7 @@ pub(super) fn audio(film: &Film, track: &Track, identity: &str, workshop: &Arc<W
     let cuts = cut::encoded_audio_cuts(&video.lengthened(sound_end));
     let coding = Coding::Sound { channels: AAC_CHANNELS, bitrate: AAC_BITRATE };
     let target = Target { stream: track.stream, language: track.language.clone(), grid: grid(&cuts, AAC_FRAME), coding };
-    let worker = EncodeWorker::new(film, target, identity, workshop);
+    let worker = EncodeWorker::new(film, target, None, identity, workshop);
     Rendition {
         identity: identity.to_owned(),
         cuts,

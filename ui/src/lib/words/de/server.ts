@@ -27,6 +27,7 @@ export const messages: Catalogue["messages"] = {
   playable_waits_for_bytes: (told) => `Bereit, soweit er da ist. Wartet auf den Rest (${told.duration("seconds")})`,
   playable_waits_for_encoder: (told) => `Bereit. Der nächste Teil wartet aufs Umwandeln (${told.duration("seconds")})`,
   playable_waits_for_conversion: (told) => `Bereit. Der nächste Teil wird noch umgewandelt (${told.duration("seconds")})`,
+  playable_converts_slowly: (told) => `Bereit, aber dieser Rechner wandelt nur mit ${told.whole("percent")} % der Filmgeschwindigkeit um. Wähle ein kleineres Bild`,
   playable_asleep: "Bereit. Der Rest kommt, wenn jemand zusieht",
   complete: "Bereit, ganz da",
   stopped: "Beendet",

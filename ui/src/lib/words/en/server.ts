@@ -30,6 +30,7 @@ export const messages: Catalogue["messages"] = {
   playable_waits_for_bytes: (told) => `Ready as far as it is here. Waiting for the rest (${told.duration("seconds")})`,
   playable_waits_for_encoder: (told) => `Ready. The next part waits to be converted (${told.duration("seconds")})`,
   playable_waits_for_conversion: (told) => `Ready. The next part is still being converted (${told.duration("seconds")})`,
+  playable_converts_slowly: (told) => `Ready, but this computer converts at only ${told.whole("percent")} % of the film's speed. Choose a smaller picture`,
   playable_asleep: "Ready. The rest is fetched when you watch",
   complete: "Ready, all here",
   stopped: "Stopped",
