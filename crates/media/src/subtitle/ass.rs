@@ -150,17 +150,25 @@ impl Script {
                 rest = after;
                 continue;
             }
-            // A brace that is never closed is text.
-            let from = usize::from(rest.starts_with('{'));
-            let end = rest.get(from..).and_then(|tail| tail.find('{')).map_or(rest.len(), |at| from + at);
-            let (piece, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
-            if !draws {
-                markup.text(&piece.replace("\\N", "\n").replace("\\n", " ").replace("\\h", "\u{a0}"));
+            // A brace that is never closed is text, and so is all that follows it: looked for once, whatever a file is full of.
+            if rest.starts_with('{') {
+                plain(&mut markup, rest, draws);
+                break;
             }
+            let end = rest.find('{').unwrap_or(rest.len());
+            let (piece, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
+            plain(&mut markup, piece, draws);
             rest = after;
         }
         markup.settings = place.settings(self.resolution);
         markup.finish()
+    }
+}
+
+/// Text between overrides; `draws`: it is a drawing and no text.
+fn plain(markup: &mut Markup, piece: &str, draws: bool) {
+    if !draws {
+        markup.text(&piece.replace("\\N", "\n").replace("\\n", " ").replace("\\h", "\u{a0}"));
     }
 }
 

@@ -133,7 +133,7 @@ pub(super) enum Token<'a> {
 }
 
 /// Longest tag, override or entity.
-const LONGEST_MARK: usize = 1024;
+const LONGEST_MARK: usize = 256;
 
 /// Takes marked text apart. `braces`: whether `{…}` is a mark.
 pub(super) fn tokens(mut rest: &str, braces: bool) -> impl Iterator<Item = Token<'_>> {
