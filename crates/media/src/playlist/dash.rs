@@ -312,7 +312,7 @@ mod tests {
     fn a_manifest() {
         insta::assert_snapshot!(mpd(&film()), @r#"
         <?xml version="1.0" encoding="UTF-8"?>
-        <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019" type="static" mediaPresentationDuration="PT9.176S" maxSegmentDuration="PT7.169S" minBufferTime="PT4.000S">
+        <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019" type="static" mediaPresentationDuration="PT9.176S" maxSegmentDuration="PT7.168S" minBufferTime="PT4.000S">
          <Period id="0" start="PT0S">
           <AdaptationSet id="0" contentType="video" mimeType="video/mp4" segmentAlignment="true" startWithSAP="1" selectionPriority="2">
            <SupplementalProperty schemeIdUri="urn:mpeg:dash:adaptation-set-switching:2016" value="1"/>
