@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use balcony_media::container::{Kind, Samples, Sparse, mp4};
-use balcony_media::fmp4::whole::{Line, Whole};
+use balcony_media::fmp4::whole::{Line, Whole, lines};
+use balcony_media::subtitle::Cue;
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -110,6 +111,19 @@ fn what_is_kept_plays_as_the_film_does() {
     let bytes = std::fs::read(&kept).unwrap();
     let at = |four: &[u8; 4]| bytes.windows(4).position(|window| window == four).unwrap();
     assert!(at(b"moov") < at(b"mdat"), "its tables stand in front");
+}
+
+#[test]
+fn cues_become_lines_of_which_one_is_shown_at_a_time() {
+    let cue = |start, end, text: &str| Cue { start, end, text: text.to_owned(), settings: String::new() };
+    let cues = [cue(1000, 3000, "<i>one</i>"), cue(2000, 4000, "two &amp;lt; &lt;3"), cue(6000, 7000, "<b></b>"), cue(2000, 2500, "x")];
+    let expected = [
+        line(1000, 2000, "one"),
+        line(2000, 2500, "one\ntwo &lt; <3\nx"),
+        line(2500, 3000, "one\ntwo &lt; <3"),
+        line(3000, 4000, "two &lt; <3"),
+    ];
+    assert_eq!(lines(&cues), expected);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use balcony_media::fmp4::whole::Whole;
+use balcony_media::fmp4::whole::{Whole, lines};
 use bytes::{Bytes, BytesMut};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -27,6 +27,7 @@ use crate::stream::Stream;
 use crate::stream::actor::segment_failure;
 use crate::stream::state::{Failure, FailureCode};
 use crate::stream::view::{DownloadView, ErrorView};
+use crate::subtitles::Track;
 use crate::swarm::Swarm;
 use crate::tasks::{End, Tasks};
 
@@ -266,6 +267,13 @@ impl Downloads {
             let progress = ((done + 1) as f64 * 1000.0 / rows.len() as f64).floor() / 10.0;
             stream.downloads(Some(DownloadView { progress: progress.min(99.9), url: None, error: None }));
         }
+        for track in texts(&presentation, chosen) {
+            // Everything that the film holds was read just now; a file beside it that cannot be had is no reason to have no film.
+            match presentation.text.known(&track).await {
+                Ok((cues, _)) => media.pending.extend(whole.add_text(&track.view.language, &track.view.title, &lines(&cues))),
+                Err(error) => tracing::warn!(%error, track = track.view.id, "subtitles are missing in a film to keep"),
+            }
+        }
         media.write(self, stream.id.as_str(), 0).await?;
         self.put_in_place(stream.id.as_str(), media, whole).await
     }
@@ -379,6 +387,11 @@ fn renditions(presentation: &Presentation, chosen: &Chosen) -> Vec<Arc<Rendition
     sound.sort_by_key(|(at, _, _)| *at != default);
     let sound = sound.into_iter().map(|(_, _, rendition)| rendition.clone());
     presentation.video().cloned().into_iter().chain(sound).collect()
+}
+
+fn texts(presentation: &Presentation, chosen: &Chosen) -> Vec<Arc<Track>> {
+    let asked = |track: &Arc<Track>| chosen.subtitles.as_ref().is_none_or(|texts| texts.contains(&track.view.id));
+    presentation.text.list().into_iter().filter(|track| track.is_text()).filter(asked).collect()
 }
 
 /// All segments in the order of time: which rendition's, and which number.

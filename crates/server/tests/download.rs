@@ -19,13 +19,16 @@ use swarm::{Swarm, SwarmOptions};
 /// Generous: it only must not be endless.
 const LONG: u64 = 90;
 
-/// Twelve seconds of moving pictures with two languages.
+/// Twelve seconds of moving pictures with two languages and subtitles.
 fn film(folder: &Path) -> PathBuf {
     let path = folder.join("Ein Film (2020).mkv");
+    let text = folder.join("text.srt");
+    std::fs::write(&text, "1\n00:00:01,000 --> 00:00:03,000\n<i>Grüße</i>\n\n2\n00:00:09,000 --> 00:00:11,000\nEnde\n").expect("written");
     let args = "-nostdin -v error -y -f lavfi -i testsrc2=s=640x360:r=24:d=12 -f lavfi -i sine=f=330:r=48000:d=12 \
-                -f lavfi -i sine=f=660:r=48000:d=12 -map 0 -map 1 -map 2 -c:v libx264 -preset ultrafast -bf 2 -g 48 -pix_fmt yuv420p -c:a aac \
+                -f lavfi -i sine=f=660:r=48000:d=12 -i TEXT -map 0 -map 1 -map 2 -map 3 -c:s srt -metadata:s:s:0 language=ger -c:v libx264 -preset ultrafast -bf 2 -g 48 -pix_fmt yuv420p -c:a aac \
                 -metadata:s:a:0 language=ger -metadata:s:a:1 language=eng -disposition:a:1 default -disposition:a:0 0";
-    let made = Command::new("ffmpeg").args(args.split_whitespace()).arg(&path).status();
+    let args = args.split_whitespace().map(|word| if word == "TEXT" { text.to_str().expect("text") } else { word });
+    let made = Command::new("ffmpeg").args(args).arg(&path).status();
     assert!(made.expect("ffmpeg").success());
     path
 }
@@ -83,7 +86,10 @@ async fn a_copied_film_is_kept_with_all_that_it_holds_and_stays_over_a_restart()
     assert!(at(b"moov") < at(b"mdat"), "its tables stand in front");
     assert_eq!(pictures(&path), pictures(&source));
     let tracks = said("ffprobe", &["-v", "error", "-show_entries", "stream=codec_name:stream_tags=language", "-of", "csv=p=0"], &path);
-    assert_eq!(tracks.lines().collect::<Vec<_>>(), ["h264,und", "aac,eng", "aac,ger"], "the sound that plays comes first");
+    assert_eq!(tracks.lines().collect::<Vec<_>>(), ["h264,und", "aac,eng", "aac,ger", "mov_text,ger"], "the sound that plays comes first {} {}", done["subtitles"], server.call(Method::GET, &format!("/api/stream/{}/subtitles/s1", id(&done)), None).await.text());
+    let text = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&path).args(["-map", "0:s", "-f", "webvtt", "-"]).output();
+    let text = String::from_utf8(text.expect("ffmpeg").stdout).expect("text");
+    assert_eq!(text.trim(), "WEBVTT\n\n00:01.000 --> 00:03.000\nGrüße\n\n00:09.000 --> 00:11.000\nEnde");
     let entries = ["-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"];
     let [kept, of_source] = [&path, &source].map(|path| said("ffprobe", &entries, path).trim().parse::<f64>().expect("a number"));
     assert!((kept - of_source).abs() < 0.05, "{kept} {of_source}");
@@ -127,7 +133,7 @@ async fn a_converted_film_is_kept_in_its_quality_with_the_sound_that_was_chosen(
     let ready = server.play(&swarm.link(), json!({ "quality": "360p", "capabilities": { "video": [], "audio": [] } })).await;
     let wrong = server.call(Method::POST, &job(&ready), Some(json!({ "audio": ["a7"] }))).await;
     assert_eq!((wrong.status, wrong.json()["code"].as_str()), (422, Some("invalid")), "{}", wrong.text());
-    let done = kept(&server, &ready, Some(json!({ "audio": ["a1"] }))).await;
+    let done = kept(&server, &ready, Some(json!({ "audio": ["a1"], "subtitles": [] }))).await;
     let path = folder.path().join("kept.mp4");
     std::fs::write(&path, bytes(&server, &done).await).expect("written");
     let tracks = said("ffprobe", &["-v", "error", "-show_entries", "stream=codec_name:stream_tags=language", "-of", "csv=p=0"], &path);

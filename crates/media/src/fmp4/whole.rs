@@ -13,6 +13,7 @@ use super::write::{boxed, data_reference, extended_language, full, packed_langua
 use crate::container::Damage;
 use crate::container::mp4::boxes::{child, children, descend};
 use crate::cut::rescale;
+use crate::subtitle::Cue;
 
 /// Ticks per second of the movie header and of edit lists: the common multiple of what broadcasts use.
 const MOVIE_SCALE: u32 = 90_000;
@@ -22,6 +23,8 @@ const TEXT_SCALE: u32 = 1000;
 const LONGEST_TEXT: usize = 0xffff;
 /// A track of more samples is no film.
 const MOST_SAMPLES: usize = 1 << 26;
+/// More texts are not shown at once.
+const MOST_AT_ONCE: usize = 16;
 /// `tkhd` flags (8.3.2): in the movie, and enabled.
 const IN_MOVIE: u32 = 2;
 const ENABLED: u32 = 1;
@@ -35,6 +38,51 @@ pub struct Line {
     pub until: u64,
     /// Lines are parted by `\n`.
     pub text: String,
+}
+
+/// Cues as lines: one at a time, since a track of text shows one sample at a time. What is said at once stands below each other.
+pub fn lines(cues: &[Cue]) -> Vec<Line> {
+    let mut moments: Vec<i64> = cues.iter().flat_map(|cue| [cue.start, cue.end]).collect();
+    moments.sort_unstable();
+    moments.dedup();
+    let mut coming: Vec<&Cue> = cues.iter().collect();
+    coming.sort_by_key(|cue| cue.start);
+    let (mut coming, mut shown) = (coming.into_iter().peekable(), Vec::<&Cue>::new());
+    let mut lines: Vec<Line> = Vec::new();
+    for (from, until) in moments.iter().zip(moments.iter().skip(1)) {
+        shown.retain(|cue| cue.end > *from);
+        while let Some(cue) = coming.next_if(|cue| cue.start <= *from) {
+            if cue.end > *from && shown.len() < MOST_AT_ONCE {
+                shown.push(cue);
+            }
+        }
+        let text: Vec<String> = shown.iter().map(|cue| plain(&cue.text)).filter(|text| !text.is_empty()).collect();
+        let (Ok(from), Ok(until)) = (u64::try_from(*from), u64::try_from(*until)) else { continue };
+        if !text.is_empty() {
+            lines.push(Line { from, until, text: text.join("\n") });
+        }
+    }
+    lines
+}
+
+/// The text of a WebVTT payload (W3C WebVTT, 4.2.2) without its tags and escapes.
+fn plain(payload: &str) -> String {
+    let mut out = String::with_capacity(payload.len());
+    let mut within = false;
+    for letter in payload.chars() {
+        match letter {
+            '<' => within = true,
+            '>' => within = false,
+            other if !within => out.push(other),
+            _ => {}
+        }
+    }
+    // The ampersand last: `&amp;lt;` is text.
+    [("&lt;", "<"), ("&gt;", ">"), ("&nbsp;", "\u{a0}"), ("&lrm;", ""), ("&rlm;", ""), ("&amp;", "&")]
+        .into_iter()
+        .fold(out, |text, (escape, letter)| text.replace(escape, letter))
+        .trim()
+        .to_owned()
 }
 
 /// A film that is being put together. See the module.

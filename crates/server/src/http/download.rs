@@ -68,6 +68,15 @@ async fn begin(
             format!("The film has no sound track {}; its status lists those that it has.", quote(unknown)),
         ));
     }
+    let texts =
+        view.subtitles.map(|tracks| tracks.into_iter().filter(|track| track.kind == "text").map(|track| track.id).collect::<Vec<_>>());
+    let unknown = request.subtitles.iter().flatten().find(|id| texts.as_ref().is_some_and(|known| !known.contains(id)));
+    if let Some(unknown) = unknown {
+        return Err(Problem::new(
+            Code::Invalid,
+            format!("The film has no text {} to keep; its status lists its subtitles.", quote(unknown)),
+        ));
+    }
     let chosen = Chosen { audio: request.audio, subtitles: request.subtitles };
     let ground = streams.ground();
     let begun = ground.downloads.begin(&stream, chosen, ground.torrents.clone());
