@@ -86,7 +86,13 @@ async fn a_copied_film_is_kept_with_all_that_it_holds_and_stays_over_a_restart()
     assert!(at(b"moov") < at(b"mdat"), "its tables stand in front");
     assert_eq!(pictures(&path), pictures(&source));
     let tracks = said("ffprobe", &["-v", "error", "-show_entries", "stream=codec_name:stream_tags=language", "-of", "csv=p=0"], &path);
-    assert_eq!(tracks.lines().collect::<Vec<_>>(), ["h264,und", "aac,eng", "aac,ger", "mov_text,ger"], "the sound that plays comes first {} {}", done["subtitles"], server.call(Method::GET, &format!("/api/stream/{}/subtitles/s1", id(&done)), None).await.text());
+    assert_eq!(
+        tracks.lines().collect::<Vec<_>>(),
+        ["h264,und", "aac,eng", "aac,ger", "mov_text,ger"],
+        "the sound that plays comes first {} {}",
+        done["subtitles"],
+        server.call(Method::GET, &format!("/api/stream/{}/subtitles/s1", id(&done)), None).await.text()
+    );
     let text = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&path).args(["-map", "0:s", "-f", "webvtt", "-"]).output();
     let text = String::from_utf8(text.expect("ffmpeg").stdout).expect("text");
     assert_eq!(text.trim(), "WEBVTT\n\n00:01.000 --> 00:03.000\nGrüße\n\n00:09.000 --> 00:11.000\nEnde");

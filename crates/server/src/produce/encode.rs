@@ -41,6 +41,8 @@ const HEAD: u64 = 64 * 1024;
 
 /// How often a child that failed is started again before the run gives up; counted anew when a segment was finished.
 const RESTARTS: u32 = 2;
+/// A film that ends by so many segments earlier than was told ends in time.
+const EARLY: u32 = 2;
 
 /// How far ahead of its first cut a go starts to decode, one after the other when it lands too late, in microseconds. Formats with an
 /// index land where they are told.
@@ -236,6 +238,9 @@ pub enum RunError {
         /// The last that it said, at most 4 KB.
         stderr: String,
     },
+    /// The child said that the film is over, long before it should be.
+    #[error("ffmpeg ended before the film does")]
+    Early,
     /// What the child wrote cannot be used, again and again.
     #[error("ffmpeg wrote rubbish: {0}")]
     Rubbish(String),
@@ -250,7 +255,7 @@ pub enum RunError {
 impl RunError {
     /// Whether another child may do better.
     const fn is_the_childs(&self) -> bool {
-        matches!(self, Self::Hung | Self::Died { .. } | Self::Rubbish(_))
+        matches!(self, Self::Hung | Self::Died { .. } | Self::Early | Self::Rubbish(_))
     }
 
     /// The same without what only the log should hold: what ffmpeg said, and where it lies.
@@ -281,7 +286,7 @@ impl EncodeRun {
         let (sender, made) = mpsc::channel(READ_AHEAD);
         let counted =
             METRICS.production(if matches!(target.coding, Coding::Sound { .. }) { Making::ConvertAudio } else { Making::Convert });
-        let mut run = Run { tools: tools.clone(), film, target, next: from, init: None, lead: 0, sender, counted };
+        let mut run = Run { tools: tools.clone(), film, target, next: from, init: None, lead: 0, ended: None, sender, counted };
         let task = tools.tasks.spawn("encode", async move {
             let end = run.all().await.map(|()| Made::End);
             // Nobody may be listening any more.
@@ -333,6 +338,8 @@ struct Run {
     init: Option<Bytes>,
     /// Which of [`LEADS`].
     lead: usize,
+    /// The segment in which a child said that the film is over, when that was not believed.
+    ended: Option<u32>,
     sender: mpsc::Sender<Result<Made, RunError>>,
     counted: Production<'static>,
 }
@@ -447,6 +454,12 @@ impl Run {
         }
         if !go.begun() && self.may_seek_earlier(from) {
             return Ok(Went::Late);
+        }
+        // A film may be shorter than it says, so what ends twice at the same place has ended. Once is not believed.
+        let at = go.segment();
+        if at.saturating_add(EARLY) < self.target.grid.segments() && self.ended != Some(at) {
+            self.ended = Some(at);
+            return Err(RunError::Early);
         }
         // Behind a film's end nothing is right; at its beginning it is not.
         if from == 0 && self.init.is_none() {

@@ -32,6 +32,8 @@ const BACK: (i64, usize) = (30_000, 4);
 const LARGEST: u32 = 1 << 20;
 /// Bytes of text that are remembered of one film.
 const MOST_BYTES: usize = 64 << 20;
+/// Elements that are passed at most on the way from a point of the index to its text.
+const HEADS: usize = 16;
 /// How long all that is here is looked through for one answer.
 const LOOKS: Duration = Duration::from_secs(3);
 
@@ -259,7 +261,7 @@ impl Inside {
             }
             let blocks = matroska::Blocks::cued(&film.index, track.id, point);
             let mut scan = Scan::of_blocks(blocks, film.source.len(), texts_of(film, &self.scripts));
-            match scan.step(film, false).await? {
+            match scan.first_text(film).await? {
                 Step::Text { stream, place: at, cues } => {
                     let mut known = lock(&self.known);
                     known.add(stream, at, None, cues);
@@ -450,6 +452,17 @@ impl Scan {
         let step = Step::Text { stream: text.track.stream, place: frame.offset, cues };
         self.pending = None;
         Ok(step)
+    }
+
+    /// The text that a point of the index leads to, as far as that is here. Heads of elements are passed before it.
+    async fn first_text(&mut self, film: &Film) -> Result<Step, SourceError> {
+        for _ in 0..HEADS {
+            match self.step(film, false).await? {
+                Step::Passed if !self.done => {}
+                step => return Ok(step),
+            }
+        }
+        Ok(Step::Passed)
     }
 
     fn end(&mut self) -> Step {

@@ -186,7 +186,6 @@ async fn a_server_that_was_asleep_calls_its_peers_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "it is believed: a clean end of ffmpeg counts as the end of the film, and what is left comes as empty segments"]
 async fn an_ffmpeg_that_says_it_is_done_too_early_is_not_believed() {
     let stub = Stub::new();
     // So slow that the middle is left to those who come then.
