@@ -232,26 +232,15 @@ impl Whole {
     pub fn add_text(&mut self, language: &str, name: &str, lines: &[Line]) -> Vec<Bytes> {
         let mut track = text_track(language, name);
         let mut media = Vec::new();
-        let mut at = 0;
-        for line in lines {
-            let from = line.from.max(at);
-            if line.until <= from {
-                continue;
-            }
-            // Nothing is shown until then: a sample without text.
-            for (from, until, text) in [(at, from, ""), (from, line.until, line.text.as_str())] {
-                if until > from {
-                    let data = text_sample(text);
-                    let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
-                    let duration = u32::try_from(until - from).unwrap_or(u32::MAX);
-                    let dts = i64::try_from(from).unwrap_or(i64::MAX);
-                    track.samples.push(Sample { dts, duration, composition: 0, size, key: true });
-                    track.stands_at(self.media, track.chunks.last().is_some());
-                    self.media += data.len() as u64;
-                    media.push(data);
-                }
-            }
-            at = line.until;
+        for (from, until, text) in without_holes(lines) {
+            let data = text_sample(text);
+            let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            let duration = u32::try_from(until - from).unwrap_or(u32::MAX);
+            let dts = i64::try_from(from).unwrap_or(i64::MAX);
+            track.samples.push(Sample { dts, duration, composition: 0, size, key: true });
+            track.stands_at(self.media, track.chunks.last().is_some());
+            self.media += data.len() as u64;
+            media.push(data);
         }
         if !track.samples.is_empty() {
             self.last = None;
@@ -467,6 +456,25 @@ fn runs(out: &mut Vec<u8>, kind: &[u8; 4], version: u8, values: impl Iterator<It
         put32(out, u32::try_from(runs.len()).unwrap_or(u32::MAX));
         runs.iter().for_each(|run| put_all(out, run));
     });
+}
+
+/// Lines as stretches from zero on of which none is left out: where nothing is said, there is no text. The last one has none, too: readers
+/// show what comes last to the end of the film.
+fn without_holes(lines: &[Line]) -> Vec<(u64, u64, &str)> {
+    let mut all = Vec::new();
+    let mut at = 0;
+    for line in lines {
+        let from = line.from.max(at);
+        if line.until > from {
+            all.extend((from > at).then_some((at, from, "")));
+            all.push((from, line.until, line.text.as_str()));
+            at = line.until;
+        }
+    }
+    if at > 0 {
+        all.push((at, at + 1, ""));
+    }
+    all
 }
 
 /// Text as a sample: its length, and its bytes. At most so much as the length can tell, cut between letters.
