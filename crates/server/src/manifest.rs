@@ -3,12 +3,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use balcony_media::cut::Cuts;
+use balcony_media::cut::{self, Cuts};
+use balcony_media::fmp4::entry::video_range;
+use balcony_media::fmp4::wvtt;
 use balcony_media::playlist::dash::{Content, Mpd, Representation, Role, Set};
-use balcony_media::playlist::hls::{self, Growth, Master, Media, Variant};
+use balcony_media::playlist::hls::{self, Growth, Master, Media, Variant, VideoRange};
 
 use crate::film::Presentation;
 use crate::produce::rendition::{AAC, Rendition};
+use crate::subtitles::Track;
+
+/// Bits per second that no text has: two lines each second with all their boxes.
+const TEXT_RATE: u64 = 8_000;
 
 /// Sounds of one codec: a player changes between them without setting anything up anew.
 struct Group<'a> {
@@ -82,13 +88,19 @@ pub fn master(presentation: &Presentation) -> Master {
     let mut variants = Vec::new();
     for group in groups.iter().map(Some).chain(groups.is_empty().then_some(None)) {
         let numbered = presentation.pictures.iter().enumerate();
-        variants.extend(numbered.map(|(at, picture)| variant(at, picture, group)));
+        variants.extend(numbered.map(|(at, picture)| variant(at, picture, range(presentation, picture), group)));
     }
     let audio = groups.iter().flat_map(|group| renditions(presentation, group)).collect();
     Master { variants, audio, text: presentation.text.renditions() }
 }
 
-fn variant(at: usize, picture: &Rendition, group: Option<&Group<'_>>) -> Variant {
+/// How bright a picture is: as the film where it is copied; conversions are mapped to what every screen shows.
+fn range(presentation: &Presentation, picture: &Rendition) -> VideoRange {
+    let track = presentation.film.index.video().filter(|_| !picture.is_encoded());
+    track.map_or(VideoRange::Sdr, video_range)
+}
+
+fn variant(at: usize, picture: &Rendition, range: VideoRange, group: Option<&Group<'_>>) -> Variant {
     let (peak, average) = group.map_or((0, 0), Group::loudest);
     let sounds = group.into_iter().flat_map(|group| group.members.iter().map(|sound| sound.made.codecs.clone()));
     Variant {
@@ -98,7 +110,8 @@ fn variant(at: usize, picture: &Rendition, group: Option<&Group<'_>>) -> Variant
         codecs: unique(std::iter::once(picture.codecs.clone()).chain(sounds)),
         resolution: picture.resolution.map(|size| (size.width, size.height)),
         frame_rate: picture.frame_rate,
-        video_range: None,
+        // Told where it is no matter of course.
+        video_range: Some(range).filter(|range| *range != VideoRange::Sdr),
         audio_group: group.map(|group| group.name.to_owned()),
     }
 }
@@ -168,8 +181,37 @@ pub fn mpd(presentation: &Presentation) -> Mpd {
             representations: vec![represented(sound.name.clone(), sound.made)],
         });
     }
+    sets.extend(presentation.text.list().iter().filter(|track| track.is_text()).map(|track| written_out(presentation, track)));
     let ends = presentation.all().map(|(_, made)| made.cuts.start_seconds(made.cuts.count()));
     Mpd { duration: ends.fold(presentation.film.duration, f64::max), sets }
+}
+
+/// Subtitles as a set of their own, over segments of ISO 14496-30.
+fn written_out(presentation: &Presentation, track: &Track) -> Set {
+    Set {
+        content: Content::Text,
+        role: if track.view.forced { Role::ForcedSubtitle } else { Role::Subtitle },
+        language: track.view.language.clone(),
+        title: track.view.title.clone(),
+        cuts: in_milliseconds(&presentation.text.cuts),
+        changes_to: None,
+        representations: vec![Representation {
+            name: track.view.id.clone(),
+            codecs: wvtt::CODECS.to_owned(),
+            bandwidth: TEXT_RATE,
+            resolution: None,
+            frame_rate: None,
+            channels: 0,
+        }],
+    }
+}
+
+/// The same boundaries on the clock that segments of text have.
+fn in_milliseconds(cuts: &Cuts) -> Cuts {
+    let at = |ticks: i64| cut::rescale(ticks, cuts.timescale, wvtt::TIMESCALE);
+    let mut starts: Vec<i64> = cuts.boundaries().map(at).collect();
+    let end = starts.pop().unwrap_or(1);
+    Cuts::new(wvtt::TIMESCALE, starts, end)
 }
 
 fn represented(name: String, made: &Rendition) -> Representation {

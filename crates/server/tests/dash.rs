@@ -80,10 +80,11 @@ async fn judge(server: &TestServer, root: &str, set: &AdaptationSet) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_over_the_same_segments() {
-    let film = by_ffmpeg(
-        "dash.mp4",
-        &format!("{} {} {X264} {AAC} -metadata:s:a:0 language=ger -movflags +faststart", picture("1280x720", 20.0), sound(20.0)),
-    );
+    let text = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("dash.srt");
+    std::fs::write(&text, "1\n00:00:02,000 --> 00:00:05,500\nOne\n\n2\n00:00:11,000 --> 00:00:12,000\nTwo\n").expect("written");
+    let inputs = format!("{} {} -i {} -map 0 -map 1 -map 2", picture("1280x720", 20.0), sound(20.0), text.display());
+    let coding = "-c:s mov_text -metadata:s:a:0 language=ger -metadata:s:s:0 language=eng -movflags +faststart";
+    let film = by_ffmpeg("dash-with-text.mp4", &format!("{inputs} {X264} {AAC} {coding}"));
     let swarm = Swarm::seed(film, SwarmOptions::default()).await;
     let server = TestServer::open().await;
     let status = server.play(&swarm.link(), json!({ "method": "dash" })).await;
@@ -107,8 +108,11 @@ async fn a_manifest_over_the_same_segments() {
     let sounds = sets(&mpd, "audio");
     assert_eq!((sounds.len(), sounds[0].lang.as_deref()), (1, Some("de")));
 
+    let texts = sets(&mpd, "text");
+    assert_eq!((texts.len(), texts[0].lang.as_deref(), texts[0].representations[0].codecs.as_deref()), (1, Some("en"), Some("wvtt")));
+
     let root = url.rsplit_once('/').expect("a folder").0;
-    for set in pictures.into_iter().chain(sounds) {
+    for set in pictures.into_iter().chain(sounds).chain(texts) {
         judge(&server, root, set).await;
     }
 }

@@ -701,7 +701,7 @@ async fn devices_see_and_change_what_is_theirs() {
 /// What the version before devices and numbered keys left behind.
 fn as_the_first_version_left_it(server: &TestServer) {
     let database = rusqlite::Connection::open(server.data_dir().join("balcony.sqlite")).expect("the database");
-    let older = "DROP TABLE history; ALTER TABLE people DROP COLUMN notice_seen_at;
+    let older = "DROP TABLE subtitles; DROP TABLE history; ALTER TABLE people DROP COLUMN notice_seen_at;
                  DROP INDEX streams_by_device; DROP INDEX streams_by_person; DROP INDEX devices_by_person;
                  ALTER TABLE devices DROP COLUMN admin; ALTER TABLE streams DROP COLUMN view;
                  ALTER TABLE streams DROP COLUMN ticket_key; PRAGMA user_version = 1;";

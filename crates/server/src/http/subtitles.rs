@@ -215,6 +215,8 @@ async fn add(
     let (parts, body) = request.into_parts();
     // A form's own rows come on top.
     let body = read_body(body, LARGEST_FILE + (64 << 10)).await?;
+    // What is another person's is not there, whatever is sent to it.
+    let stream = find(&streams, &caller, &id)?;
     let (file_name, bytes) = file_of(&parts.headers, body);
     if bytes.len() > LARGEST_FILE {
         return Err(Problem::new(Code::TooLarge, "The file may have at most 8 MiB."));
@@ -227,7 +229,6 @@ async fn add(
     .await
     .map_err(Problem::internal)?
     .ok_or_else(|| Problem::new(Code::Invalid, "There are no subtitles in this file."))?;
-    let stream = find(&streams, &caller, &id)?;
     stream.touch(&caller.device);
     let not_open = || Problem::new(Code::Conflict, "The film is not open yet; send the file again once it plays.");
     let presentation = stream.presentation().await.ok_or_else(not_open)?;

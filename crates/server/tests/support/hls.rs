@@ -7,7 +7,7 @@ use std::process::Output;
 use balcony_media::fmp4::Packet;
 use balcony_media::fmp4::read::{Event, PipeTrack, Reader};
 use bytes::Bytes;
-use m3u8_rs::{MasterPlaylist, MediaPlaylist};
+use m3u8_rs::{AlternativeMediaType, MasterPlaylist, MediaPlaylist};
 use serde_json::Value;
 
 use super::server::TestServer;
@@ -34,7 +34,8 @@ pub(crate) async fn open(server: &TestServer, stream_url: &str) -> Hls {
     let master = m3u8_rs::parse_master_playlist_res(&text).expect("a master playlist");
     let root = stream_url.rsplit_once('/').expect("a folder").0;
     let variants = master.variants.iter().map(|variant| variant.uri.clone());
-    let sounds = master.alternatives.iter().filter_map(|other| other.uri.clone());
+    let sounds = master.alternatives.iter().filter(|other| other.media_type == AlternativeMediaType::Audio);
+    let sounds = sounds.filter_map(|other| other.uri.clone());
     let mut renditions = Vec::new();
     let mut known = std::collections::HashSet::new();
     // A picture stands there once for each codec of sound.
