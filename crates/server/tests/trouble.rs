@@ -1082,7 +1082,7 @@ async fn bad_requests_for_media_are_refused_with_their_reason() {
         "v0/0.ts",
         "v0/",
         "v0",
-        "v1/0.m4s",
+        "v9/0.m4s",
         "v/0.m4s",
         "a0/0.m4s",
         "a2/0.m4s",
