@@ -422,7 +422,9 @@ async fn again<T, F: Future<Output = Result<T, SegmentError>>>(ask: impl Fn() ->
     let mut tries = 0;
     loop {
         match ask().await {
-            Err(error @ (SegmentError::Late | SegmentError::Failed(_) | SegmentError::Cache(_))) if tries < AGAIN.1 => {
+            Err(error @ (SegmentError::Late | SegmentError::Anew | SegmentError::Failed(_) | SegmentError::Cache(_)))
+                if tries < AGAIN.1 =>
+            {
                 tracing::debug!(%error, "a segment of a film to keep is asked for again");
                 tries += 1;
                 tokio::time::sleep(AGAIN.0).await;

@@ -90,6 +90,9 @@ pub enum SegmentError {
     /// It was not there in time.
     #[error("the segment was not there in time")]
     Late,
+    /// What there was of it is void, and it is being made again.
+    #[error("the segment is made anew")]
+    Anew,
     /// Its production ended without it.
     #[error("the segment could not be made: {0}")]
     Failed(String),
@@ -439,7 +442,7 @@ impl SegmentStore {
         let key = (rendition.clone(), n);
         let old = lock(&self.kept).insert(key.clone(), entry);
         if let Some(old) = old {
-            old.segment.fail(SegmentError::Failed("it is made anew".into()));
+            old.segment.fail(SegmentError::Anew);
         }
         Ok(SegmentWriter { store: self.clone(), key, segment, file: write, written: 0, ended: false })
     }

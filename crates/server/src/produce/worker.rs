@@ -262,6 +262,8 @@ impl EncodeWorker {
             let done = segment.done().await;
             drop(awaited);
             match done {
+                // How often it is begun again is limited where it is made.
+                Err(SegmentError::Anew) => segment = self.wait_for(0, reader, None).await?,
                 Err(_) if self.runs().taken != taken => segment = self.wait_for(0, reader, None).await?,
                 done => return done,
             }
@@ -474,7 +476,7 @@ impl EncodeWorker {
                 Made::Again { segment } => {
                     // Readers of the void chunks are told; the next one to ask gets the new ones.
                     if let Some(writer) = writer.take() {
-                        writer.fail(SegmentError::Failed("it is made anew".into()));
+                        writer.fail(SegmentError::Anew);
                     }
                     at.store(segment, Ordering::Release);
                 }
