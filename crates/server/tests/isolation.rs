@@ -93,10 +93,10 @@ impl Phone {
         ids
     }
 
-    /// What it hears on `path` from now on.
-    fn listen(&self, server: &TestServer, path: &str) -> tokio::task::JoinHandle<Vec<(String, Value)>> {
-        let request = server.client().get(server.here(path)).bearer_auth(&self.token);
-        tokio::spawn(server::events(request))
+    /// What it hears on `path` from now on: the answer has begun.
+    async fn listen(&self, server: &TestServer, path: &str) -> tokio::task::JoinHandle<Vec<(String, Value)>> {
+        let answer = server.client().get(server.here(path)).bearer_auth(&self.token).send().await;
+        tokio::spawn(server::heard(answer.expect("an answer")))
     }
 }
 
@@ -168,7 +168,7 @@ async fn what_one_person_streams_exists_for_their_devices_and_the_owner_and_for_
     let swarm = Swarm::seed(&usual(12.0), SwarmOptions::default()).await;
     let (mut server, phones) = house(&[], &[("Phone", "Anna"), ("Tablet", "Anna"), ("Phone", "Bert")]).await;
     let [anna, tablet, bert] = &phones[..] else { panic!("three") };
-    let heard = bert.listen(&server, "/api/events");
+    let heard = bert.listen(&server, "/api/events").await;
     let status = anna.play(&server, &swarm.link()).await;
     let id = string(&status, "streamId").to_owned();
 
@@ -251,8 +251,8 @@ async fn a_device_that_is_given_away_leaves_everything_behind() {
     let hers = tablet.play(&server, &swarm.link()).await;
     let his = bert.play(&server, &swarm.link()).await;
     let (id, url) = (string(&hers, "streamId"), string(&hers, "streamUrl"));
-    let all = tablet.listen(&server, "/api/events");
-    let one = tablet.listen(&server, &format!("/api/stream/{id}/events"));
+    let all = tablet.listen(&server, "/api/events").await;
+    let one = tablet.listen(&server, &format!("/api/stream/{id}/events")).await;
     plays(&server, url).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
 
@@ -396,7 +396,7 @@ async fn two_people_share_a_torrent_and_nothing_tells_them() {
     let hers = anna.play(&server, &link).await;
     let hers_id = string(&hers, "streamId");
     plays(&server, string(&hers, "streamUrl")).await;
-    let heard = bert.listen(&server, "/api/events");
+    let heard = bert.listen(&server, "/api/events").await;
     let his = bert.start(&server, &link).await;
     bert.until(&server, &his, &["complete"]).await;
     anna.until(&server, hers_id, &["complete"]).await;
@@ -461,13 +461,14 @@ async fn a_revoked_device_is_out_within_two_seconds() {
     let (server, phones) = house(&[], &[("Phone", "Anna"), ("Tablet", "Anna"), ("Phone", "Bert")]).await;
     let [anna, tablet, bert] = &phones[..] else { panic!("three") };
     let his = bert.play(&server, &copied.link()).await;
-    let his_events = bert.listen(&server, "/api/events");
+    let his_events = bert.listen(&server, "/api/events").await;
     let hers = anna.play(&server, &converted.link()).await;
     let id = string(&hers, "streamId");
     let segment = |n: u32| format!("{}/v0/{n}.m4s", string(&hers, "streamUrl").rsplit_once('/').expect("a folder").0);
     server.fetch(&segment(0)).await;
-    let (all, one) = (anna.listen(&server, "/api/events"), anna.listen(&server, &format!("/api/stream/{id}/events")));
-    let by_ticket = anna.listen(&server, path_of(string(&hers, "eventsUrl")));
+    let all = anna.listen(&server, "/api/events").await;
+    let one = anna.listen(&server, &format!("/api/stream/{id}/events")).await;
+    let by_ticket = anna.listen(&server, path_of(string(&hers, "eventsUrl"))).await;
     // Of the file more is under way than any buffer holds.
     let size = std::fs::metadata(to_convert()).expect("the film").len();
     let mut file = server.client().get(server.here(string(&hers, "directUrl"))).send().await.expect("an answer");
@@ -639,7 +640,7 @@ async fn devices_see_and_change_what_is_theirs() {
     let (server, phones) = house(&[], &[("Phone", "Anna"), ("Tablet", "Anna"), ("Phone", "Bert")]).await;
     let [anna, tablet, bert] = &phones[..] else { panic!("three") };
     let owner = owner(&server);
-    let heard = owner.listen(&server, "/api/events");
+    let heard = owner.listen(&server, "/api/events").await;
     let ids =
         |list: &Value| list["devices"].as_array().expect("devices").iter().map(|view| string(view, "id").to_owned()).collect::<Vec<_>>();
     assert_eq!(ids(&anna.get(&server, "/api/devices").await), [anna.id.clone(), tablet.id.clone()]);
