@@ -14,6 +14,8 @@ import { Texts } from "./texts.svelte";
 
 const SOUND = "balcony.player.sound";
 const VOLUME = "balcony.player.volume";
+/** A stop of so many milliseconds, while nothing is late in the computer, tells that the line does not carry the picture. */
+const STALLS = 4000;
 /** How often the place is told to the server, in milliseconds. */
 const TELLS = 10_000;
 const LONGEST_PAUSE = 8_000;
@@ -57,6 +59,8 @@ export class Film {
   #failures = 0;
   #again: ReturnType<typeof setTimeout> | undefined;
   #told = { id: "", seconds: -1, at: 0 };
+  /** Whether the player may take a smaller picture by itself. */
+  #eased = false;
   readonly #ends = new AbortController();
 
   constructor(stream: Stream) {
@@ -99,6 +103,8 @@ export class Film {
     addEventListener("online", () => this.back(), { signal });
     const timer = setInterval(() => !playback.paused && void this.tell(), TELLS);
     signal.addEventListener("abort", () => clearInterval(timer));
+    const easing = setInterval(() => this.#easeOff(), 1000);
+    signal.addEventListener("abort", () => clearInterval(easing));
     this.#load(beginAt(this.stream.position, this.stream.duration ?? undefined), true);
     void this.texts.find(this.stream);
   }
@@ -158,10 +164,27 @@ export class Film {
     this.#readSounds();
   }
 
-  /** A size that the playlist has; `undefined`: what the line carries. */
+  /** A size that the playlist has; `undefined`: the largest that the line carries. */
   pin(level: Level | undefined): void {
     this.pinned = level;
-    this.#engine?.choose(level);
+    this.#eased = false;
+    this.#engine?.choose(level ?? this.#largest());
+  }
+
+  /**
+   * The largest size, until the line does not carry it. A player measures how fast parts come; but they come as fast as the computer fetches
+   * and makes them, and a smaller picture is made of the same bytes. So only a stop while nothing is late in the computer tells of the line.
+   */
+  #largest(): Level | undefined {
+    return this.levels.length > 1 && !this.#eased ? this.levels[0] : undefined;
+  }
+
+  #easeOff(): void {
+    const { playback } = this;
+    if (this.#eased || this.pinned || this.late || !playback?.begun || playback.paused || playback.stalledSince === undefined) return;
+    if (Date.now() - playback.stalledSince < STALLS) return;
+    this.#eased = true;
+    this.#engine?.choose(undefined);
   }
 
   /** A size that another stream of the same film has. It takes over when it is ready; until then this one plays on. */
@@ -230,6 +253,8 @@ export class Film {
     if (!source || !this.playback) return;
     this.trouble = undefined;
     this.pinned = undefined;
+    this.#eased = false;
+    this.levels = [];
     this.late = undefined;
     this.playback.begun = false;
     this.playback.stalledSince = Date.now();
@@ -301,8 +326,10 @@ export class Film {
   }
 
   #readLevels(): void {
+    const before = this.levels.length;
     this.levels = this.#engine?.levels ?? [];
     this.level = this.#engine?.level;
+    if (this.levels.length !== before && !this.pinned) this.#engine?.choose(this.#largest());
   }
 
   #readSounds(): void {

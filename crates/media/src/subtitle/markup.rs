@@ -62,15 +62,18 @@ impl Markup {
             self.space.push_str(if self.space.len() < LONGEST_TEXT { after } else { "" });
             return;
         }
+        // White space belongs to no style: it stands outside of the tags, wherever it came from.
+        let (before, said) = said.split_at(said.len() - said.trim_start().len());
+        if !self.style.tags().eq(self.open.iter().copied()) {
+            self.close_tags();
+        }
         if std::mem::take(&mut self.breaks) {
-            if !self.style.tags().eq(self.open.iter().copied()) {
-                self.close_tags();
-            }
             self.out.push('\n');
         }
         self.at_start = false;
         let space = std::mem::replace(&mut self.space, after.to_owned());
         self.write(&space);
+        self.write(before);
         self.open_tags();
         self.write(said);
     }
