@@ -298,6 +298,12 @@ export class Film {
   #plays(): void {
     this.#failures = 0;
     this.holds = false;
+    // A loader that was told while it was beginning may have begun with another size.
+    const wanted = this.pinned ?? this.#largest();
+    if (wanted && this.level && this.level.id !== wanted.id) {
+      this.#engine?.choose(undefined);
+      this.#engine?.choose(wanted);
+    }
   }
 
   #failed(code: number): void {

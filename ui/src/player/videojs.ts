@@ -16,6 +16,7 @@ interface QualityLevel {
 interface QualityLevels extends ArrayLike<QualityLevel> {
   selectedIndex: number;
   on(event: string, told: () => void): void;
+  off(event: string, told: () => void): void;
 }
 interface AudioTracks extends ArrayLike<{ id: string; label: string; language: string; enabled: boolean }> {
   on?(events: string[], told: () => void): void;
@@ -36,6 +37,7 @@ export class VideoJs implements Engine {
   readonly video: HTMLVideoElement;
   readonly #player: Player;
   readonly #requests: PatientRequests;
+  readonly #watcher: EngineWatcher;
   #source: Source | undefined;
   #settles: AbortController | undefined;
 
@@ -68,7 +70,8 @@ export class VideoJs implements Engine {
     // The region around it has the name; this box is nothing of its own.
     for (const name of ["role", "aria-label", "tabindex", "lang", "translate"]) this.#player.el().removeAttribute(name);
 
-    for (const event of ["addqualitylevel", "removequalitylevel", "change"]) this.#player.qualityLevels().on(event, watcher.levels);
+    this.#watcher = watcher;
+    this.#watchLevels();
     for (const event of ["addtrack", "removetrack", "change"]) this.#player.audioTracks().addEventListener(event, watcher.sounds);
     this.#player.on("error", () => {
       const error = this.#player.error();
@@ -83,6 +86,9 @@ export class VideoJs implements Engine {
     const settle = () => {
       if (at > 0 && Math.abs(video.currentTime - at) > 1) video.currentTime = at;
       video.playbackRate = rate;
+      // The loader of the film before took its listeners with it.
+      this.#watchLevels();
+      this.#watcher.levels();
     };
     this.#settles?.abort();
     const { signal } = (this.#settles = new AbortController());
@@ -92,6 +98,14 @@ export class VideoJs implements Engine {
     this.#player.src({ src: source.url, type: source.type });
     // Through the player, which waits until the element has the new source.
     if (plays) void this.#player.play()?.catch(() => {});
+  }
+
+  #watchLevels(): void {
+    const levels = this.#player.qualityLevels();
+    for (const event of ["addqualitylevel", "removequalitylevel", "change"]) {
+      levels.off(event, this.#watcher.levels);
+      levels.on(event, this.#watcher.levels);
+    }
   }
 
   again(at: number, plays: boolean): void {
