@@ -128,7 +128,7 @@ async fn any_magnet_runs_the_time_line_and_then_plays() {
 /// Every segment of every rendition is there, and all of it decodes without a complaint.
 async fn plays_wholly(server: &TestServer, ready: &Value) {
     let mut found = hls::open(server, text(ready, "streamUrl")).await;
-    assert_eq!(found.renditions.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["v0", "a1", "a2"]);
+    assert_eq!(found.renditions.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["v0", "v1", "v2", "a1", "a2"]);
     found.fetch_scattered(server).await;
     let folder = tempfile::tempdir().expect("a folder");
     for rendition in &found.renditions {

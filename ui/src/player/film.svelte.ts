@@ -299,10 +299,11 @@ export class Film {
     this.#failures = 0;
     this.holds = false;
     // A loader that was told while it was beginning may have begun with another size.
-    const wanted = this.pinned ?? this.#largest();
-    if (wanted && this.level && this.level.id !== wanted.id) {
-      this.#engine?.choose(undefined);
-      this.#engine?.choose(wanted);
+    const engine = this.#engine;
+    const [wanted, now] = [this.pinned ?? this.#largest(), engine?.level];
+    if (wanted && now && now.id !== wanted.id) {
+      engine?.choose(undefined);
+      engine?.choose(wanted);
     }
   }
 

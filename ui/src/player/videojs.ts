@@ -27,7 +27,7 @@ interface Player {
   error(): { code: number; message: string } | null;
   audioTracks(): AudioTracks;
   qualityLevels(): QualityLevels;
-  src(source: { src: string; type: string }): void;
+  src(source: { src: string; type: string; bandwidth: number }): void;
   on(event: string, told: () => void): void;
   play(): Promise<void> | undefined;
   dispose(): void;
@@ -95,7 +95,7 @@ export class VideoJs implements Engine {
     // Told before the first byte is asked for: so nothing of the beginning is fetched. For DASH the loader does not bear it.
     video.addEventListener("loadstart", () => at > 0 && source.method !== "dash" && video.readyState === 0 && (video.currentTime = at), { once: true, signal });
     video.addEventListener("loadedmetadata", settle, { once: true, signal });
-    this.#player.src({ src: source.url, type: source.type });
+    this.#player.src({ src: source.url, type: source.type, bandwidth: FIRST_GUESS });
     // Through the player, which waits until the element has the new source.
     if (plays) void this.#player.play()?.catch(() => {});
   }
