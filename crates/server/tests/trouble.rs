@@ -773,12 +773,13 @@ async fn a_disk_that_is_full_while_converting_is_said_to_be_full() {
     let converted = server.play(&swarm.link(), json!({ "quality": "360p" })).await;
     let last = segments(&server, &converted, "v0").await - 1;
     disk.fill(0);
-    // A ready stream is late; a new conversion ends with the reason.
+    // A ready stream is late; a new conversion waits and says for what.
     problem(&segment(&server, &converted, "v0", last).await, 503, "segment_late");
     let new = server.start(&healthy.swarm.link(), json!({ "quality": "360p" })).await;
-    fails_with(&server, &id(&new), "no_space", "no room for segments").await;
+    server.until(&id(&new), LONG, "waits for room", |status| status["messageKey"] == "no_space").await;
     healthy.played_on(&server).await;
     disk.make_room();
+    server.until_ready(&id(&new)).await;
     assert!(!server.fetch(&beside(&converted, &format!("v0/{last}.m4s"))).await.is_empty());
     is_well(&server).await;
 }
