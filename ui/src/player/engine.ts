@@ -32,6 +32,8 @@ export interface EngineWatcher {
 
 export interface Engine {
   readonly video: HTMLVideoElement;
+  /** Whether another size is seen at once, and not only behind all that was fetched ahead. */
+  readonly changesAtOnce: boolean;
   /** Sizes of the picture, largest first. */
   readonly levels: Level[];
   /** The size that is fetched now. */
@@ -44,8 +46,10 @@ export interface Engine {
   again(at: number, plays: boolean): void;
   /** The server is back: what waits is asked for at once. */
   hurry(): void;
-  /** Keeps to one size, or to what the line carries. */
+  /** Keeps to one size, or to the largest; when it is eased, to what the line carries. */
   choose(level: Level | undefined): void;
+  /** Whether the largest size may be left for what the line carries. */
+  ease(eased: boolean): void;
   hear(sound: Sound): void;
   /** Stops for good: nothing is fetched any more. */
   end(): void;

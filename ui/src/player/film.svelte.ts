@@ -40,6 +40,8 @@ export class Film {
   level = $state.raw<Level>();
   /** The size that somebody chose. */
   pinned = $state.raw<Level>();
+  /** Whether sizes of the playlist are taken at once. */
+  changesAtOnce = $state(false);
   sounds = $state.raw<Sound[]>([]);
   sound = $state.raw<Sound>();
   late = $state.raw<Late>();
@@ -167,24 +169,24 @@ export class Film {
   /** A size that the playlist has; `undefined`: the largest that the line carries. */
   pin(level: Level | undefined): void {
     this.pinned = level;
-    this.#eased = false;
-    this.#engine?.choose(level ?? this.#largest());
+    this.#ease(false);
+    this.#engine?.choose(level);
   }
 
   /**
    * The largest size, until the line does not carry it. A player measures how fast parts come; but they come as fast as the computer fetches
    * and makes them, and a smaller picture is made of the same bytes. So only a stop while nothing is late in the computer tells of the line.
    */
-  #largest(): Level | undefined {
-    return this.levels.length > 1 && !this.#eased ? this.levels[0] : undefined;
+  #ease(eased: boolean): void {
+    this.#eased = eased;
+    this.#engine?.ease(eased);
   }
 
   #easeOff(): void {
     const { playback } = this;
     if (this.#eased || this.pinned || this.late || !playback?.begun || playback.paused || playback.stalledSince === undefined) return;
     if (Date.now() - playback.stalledSince < STALLS) return;
-    this.#eased = true;
-    this.#engine?.choose(undefined);
+    this.#ease(true);
   }
 
   /** A size that another stream of the same film has. It takes over when it is ready; until then this one plays on. */
@@ -253,8 +255,7 @@ export class Film {
     if (!source || !this.playback) return;
     this.trouble = undefined;
     this.pinned = undefined;
-    this.#eased = false;
-    this.levels = [];
+    this.#ease(false);
     this.late = undefined;
     this.playback.begun = false;
     this.playback.stalledSince = Date.now();
@@ -298,13 +299,6 @@ export class Film {
   #plays(): void {
     this.#failures = 0;
     this.holds = false;
-    // A loader that was told while it was beginning may have begun with another size.
-    const engine = this.#engine;
-    const [wanted, now] = [this.pinned ?? this.#largest(), engine?.level];
-    if (wanted && now && now.id !== wanted.id) {
-      engine?.choose(undefined);
-      engine?.choose(wanted);
-    }
   }
 
   #failed(code: number): void {
@@ -333,10 +327,9 @@ export class Film {
   }
 
   #readLevels(): void {
-    const before = this.levels.length;
+    this.changesAtOnce = this.#engine?.changesAtOnce ?? false;
     this.levels = this.#engine?.levels ?? [];
     this.level = this.#engine?.level;
-    if (this.levels.length !== before && !this.pinned) this.#engine?.choose(this.#largest());
   }
 
   #readSounds(): void {

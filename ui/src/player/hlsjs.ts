@@ -9,6 +9,8 @@ export class HlsJs implements Engine {
   readonly #watcher: EngineWatcher;
   readonly #requests: PatientRequests;
   #source: Source | undefined;
+  readonly changesAtOnce = true;
+  #eased = false;
   #hls: Hls | undefined;
   #settles: AbortController | undefined;
 
@@ -62,7 +64,13 @@ export class HlsJs implements Engine {
   }
 
   choose(level: Level | undefined): void {
-    if (this.#hls) this.#hls.nextLevel = level ? Number(level.id) : -1;
+    const wanted = level ?? (this.#eased ? undefined : this.levels[0]);
+    if (this.#hls) this.#hls.nextLevel = wanted ? Number(wanted.id) : -1;
+  }
+
+  ease(eased: boolean): void {
+    this.#eased = eased;
+    if (eased && this.#hls) this.#hls.nextLevel = -1;
   }
 
   get sounds(): Sound[] {
@@ -111,6 +119,11 @@ export class HlsJs implements Engine {
       const isOfLine = type === Hls.ErrorTypes.NETWORK_ERROR;
       const isOfKind = details === Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR || details === Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR;
       this.#watcher.failed(isOfLine ? MediaError.MEDIA_ERR_NETWORK : isOfKind ? MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED : MediaError.MEDIA_ERR_DECODE, error.message);
+    });
+    // The largest first, and from then on, unless the line does not carry it.
+    hls.on(Hls.Events.MANIFEST_PARSED, () => {
+      const largest = this.levels[0];
+      if (largest && !this.#eased) hls.loadLevel = Number(largest.id);
     });
     hls.loadSource(url);
     hls.attachMedia(video);

@@ -27,19 +27,29 @@ interface Player {
   error(): { code: number; message: string } | null;
   audioTracks(): AudioTracks;
   qualityLevels(): QualityLevels;
-  src(source: { src: string; type: string; bandwidth: number }): void;
+  src(source: { src: string; type: string }): void;
   on(event: string, told: () => void): void;
   play(): Promise<void> | undefined;
   dispose(): void;
 }
 
+/** A media playlist as the loader lists it. */
+interface Listed {
+  disabled?: boolean;
+  excludeUntil?: number;
+  attributes: { BANDWIDTH?: number; RESOLUTION?: { height: number } };
+}
+type Selector = (this: { playlists: { main: { playlists: Listed[] } } }) => Listed;
+
 export class VideoJs implements Engine {
   readonly video: HTMLVideoElement;
+  readonly changesAtOnce = false;
   readonly #player: Player;
   readonly #requests: PatientRequests;
   readonly #watcher: EngineWatcher;
   #source: Source | undefined;
   #settles: AbortController | undefined;
+  #eased = false;
 
   /** Puts a video into `place`. */
   constructor(place: HTMLElement, nativeHls: boolean, watcher: EngineWatcher) {
@@ -51,7 +61,15 @@ export class VideoJs implements Engine {
     videojs.log.level("off");
     // One player at a time: the loader's request function is its own.
     const vhs = (videojs as unknown as { Vhs: object }).Vhs;
-    Object.assign(vhs, { xhr: this.#requests.send, GOAL_BUFFER_LENGTH: AHEAD.wanted, MAX_GOAL_BUFFER_LENGTH: AHEAD.most });
+    // What is fetched next, of those that are not switched off.
+    const byLine = (vhs as { STANDARD_PLAYLIST_SELECTOR: Selector }).STANDARD_PLAYLIST_SELECTOR;
+    const isEased = () => this.#eased;
+    const select: Selector = function () {
+      const usable = this.playlists.main.playlists.filter(({ disabled, excludeUntil = 0, attributes }) => !disabled && excludeUntil < Date.now() && attributes.RESOLUTION);
+      const size = ({ attributes }: Listed) => (attributes.RESOLUTION?.height ?? 0) * 1e10 + (attributes.BANDWIDTH ?? 0);
+      return isEased() || !usable.length ? byLine.call(this) : usable.reduce((best, one) => (size(one) > size(best) ? one : best));
+    };
+    Object.assign(vhs, { STANDARD_PLAYLIST_SELECTOR: select, INITIAL_PLAYLIST_SELECTOR: select, xhr: this.#requests.send, GOAL_BUFFER_LENGTH: AHEAD.wanted, MAX_GOAL_BUFFER_LENGTH: AHEAD.most });
 
     this.#player = videojs(element, {
       children: ["mediaLoader"],
@@ -95,9 +113,13 @@ export class VideoJs implements Engine {
     // Told before the first byte is asked for: so nothing of the beginning is fetched. For DASH the loader does not bear it.
     video.addEventListener("loadstart", () => at > 0 && source.method !== "dash" && video.readyState === 0 && (video.currentTime = at), { once: true, signal });
     video.addEventListener("loadedmetadata", settle, { once: true, signal });
-    this.#player.src({ src: source.url, type: source.type, bandwidth: FIRST_GUESS });
+    this.#player.src({ src: source.url, type: source.type });
     // Through the player, which waits until the element has the new source.
     if (plays) void this.#player.play()?.catch(() => {});
+  }
+
+  ease(eased: boolean): void {
+    this.#eased = eased;
   }
 
   #watchLevels(): void {
