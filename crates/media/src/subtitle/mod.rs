@@ -41,7 +41,7 @@ impl Cue {
     /// A cue, if there is anything to show and a time to show it in. Milliseconds.
     pub fn new(start: i64, end: i64, said: Said) -> Option<Self> {
         let start = start.max(0);
-        (end > start && !said.text.is_empty()).then(|| Self { start, end, text: said.text, settings: said.settings })
+        (end > start && !said.text.is_empty()).then_some(Self { start, end, text: said.text, settings: said.settings })
     }
 }
 
@@ -127,7 +127,7 @@ pub fn parse(text: &str, rate: Option<f64>) -> Option<(Format, Vec<Cue>)> {
 
 /// Puts cues in order of their times. The same text at the same time (the layers of an effect) stays once.
 pub fn order(cues: &mut Vec<Cue>) {
-    cues.sort_by(|a, b| (a.start, a.end).cmp(&(b.start, b.end)));
+    cues.sort_by_key(|cue| (cue.start, cue.end));
     // Layers need not be neighbours, but they are few.
     let mut kept: Vec<Cue> = Vec::with_capacity(cues.len());
     for cue in cues.drain(..) {
