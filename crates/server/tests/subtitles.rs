@@ -156,7 +156,7 @@ async fn judge(film: &Path) {
             assert!(answer.text().starts_with("WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000\n\n"), "{}", answer.text());
             let those = said(&answer.text());
             let within: BTreeSet<Said> =
-                truth.iter().cloned().filter(|(from, to, _)| (*from as f64) < ends && *to as f64 > begins).collect();
+                truth.iter().filter(|(from, to, _)| (*from as f64) < ends && *to as f64 > begins).cloned().collect();
             assert_eq!(those, within, "segment {} of s{} from {begins} to {ends}", segment.uri, n + 1);
             all.extend(those);
             begins = ends;

@@ -34,6 +34,9 @@ const LARGEST: u32 = 1 << 20;
 const MOST_BYTES: usize = 64 << 20;
 /// Elements that are passed at most on the way from a point of the index to its text.
 const HEADS: usize = 16;
+/// Cues of a track by where their text lies, with the stretch that they were met in.
+type Placed = BTreeMap<(u64, usize), (Cue, Option<usize>)>;
+
 /// How long all that is here is looked through for one answer.
 const LOOKS: Duration = Duration::from_secs(3);
 
@@ -50,7 +53,7 @@ pub struct Inside {
 #[derive(Default)]
 struct Known {
     /// By the track's number, then the place of the sample in the file.
-    cues: HashMap<usize, BTreeMap<(u64, usize), (Cue, Option<usize>)>>,
+    cues: HashMap<usize, Placed>,
     /// Samples that were read: their places in the file, or in the Cues, by track.
     read: HashSet<(usize, u64)>,
     bytes: usize,
