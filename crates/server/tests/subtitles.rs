@@ -310,7 +310,19 @@ async fn texts_that_somebody_sends_stay_with_the_stream() {
     assert_eq!(judge_sent(&server, &mine, &id).await, before);
     let third = send(&server, &mine, &id, "", srt(&LINES)).await.json();
     assert_eq!(third["id"], "s3");
+
+    // Another quality is another stream; what its person sent for the film is there too, and nothing of it for anybody else.
+    let smaller = json!({ "magnetLink": swarm.link(), "quality": "360p" });
+    let other = server.call_as(&mine, Method::POST, "/api/stream/start", Some(smaller.clone())).await.json();
+    let other = string(&other, "streamId");
+    assert_ne!(other, id);
+    server.until_ready(&other).await;
+    assert_eq!(judge_sent(&server, &mine, &other).await.len(), before.len() + 1);
     server.stop(&id).await;
+    assert_eq!(server.call_as(&mine, Method::GET, &format!("/api/stream/{other}/subtitles/s3"), None).await.status, 200);
+    let foreign = server.call_as(&theirs, Method::POST, "/api/stream/start", Some(smaller)).await.json();
+    let foreign = server.until_ready(&string(&foreign, "streamId")).await;
+    assert_eq!(foreign["subtitles"], json!([]));
     assert_eq!(server.call_as(&mine, Method::GET, &format!("/api/stream/{id}/subtitles/s1"), None).await.status, 404);
 }
 
@@ -334,7 +346,7 @@ async fn judge_sent(server: &TestServer, token: &str, id: &str) -> Vec<String> {
         .filter(|one| one.media_type == AlternativeMediaType::Subtitles)
         .filter_map(|one| one.uri.clone())
         .collect();
-    assert_eq!(uris, ["s1/index.m3u8", "s2/index.m3u8"]);
+    assert_eq!(uris.get(..2), Some(["s1/index.m3u8".to_owned(), "s2/index.m3u8".to_owned()].as_slice()));
     for uri in uris {
         texts.push(String::from_utf8_lossy(&server.fetch(&format!("{folder}{}", uri.replace("index.m3u8", "0.vtt"))).await).into_owned());
     }

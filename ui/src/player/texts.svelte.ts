@@ -64,8 +64,9 @@ export class Texts {
   /** Shows these, or none. */
   choose(text: Text | undefined, { remember = true } = {}): void {
     this.#asked?.abort();
+    // What is shown stays until more of it is here.
+    if (text?.id !== this.chosen?.id) this.#cues = text ? (this.#own.get(text.id) ?? []) : [];
     this.chosen = text;
-    this.#cues = text ? (this.#own.get(text.id) ?? []) : [];
     if (text) this.#last = text.id;
     if (remember && !text?.own) local.set(LANGUAGE, text?.language ?? OFF);
     if (text?.url) void this.#read(text.url, (this.#asked = new AbortController()));
@@ -103,6 +104,8 @@ export class Texts {
       const track = await session.balcony.call("post", "/api/stream/{streamId}/subtitles", call);
       if (!track.url) return false;
       const text = fromTrack(track, track.url);
+      const cues = own && this.#own.get(own.id);
+      if (cues) this.#own.set(text.id, cues);
       const wasChosen = !own || this.chosen?.id === own.id;
       this.list = [...this.list.filter(({ id }) => id !== own?.id && id !== text.id), text];
       if (wasChosen) this.choose(text, { remember: false });

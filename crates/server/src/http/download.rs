@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use super::auth::Caller;
 use super::base::Base;
 use super::media::{span, text};
-use super::problem::{self, Code, Json, Path, Problem, quote};
+use super::problem::{self, Code, Json, Path, Problem, ProblemBody, quote};
 use super::streams::find;
 use crate::app::App;
 use crate::download::Chosen;
@@ -47,7 +47,8 @@ pub struct DownloadRequest {
 /// Begins to make one MP4 file of the film. How it goes, and where it is fetched, stands in the stream's `download`.
 #[utoipa::path(post, path = "/api/stream/{streamId}/download", tag = "streams", params(("streamId" = String, Path)),
     request_body = Option<DownloadRequest>,
-    responses((status = 202, body = StreamView, description = "It is begun"), (status = 200, body = StreamView, description = "It is being made, or is there")))]
+    responses((status = 202, body = StreamView, description = "It is begun"), (status = 200, body = StreamView, description = "It is being made, or is there"),
+    (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "The stream is over, or there is no room for the file")))]
 async fn begin(
     State(streams): State<Arc<Streams>>,
     base: Base,

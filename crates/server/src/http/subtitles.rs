@@ -119,6 +119,10 @@ fn none() -> Problem {
 async fn text(State(streams): State<Arc<Streams>>, caller: Caller, Path((id, named)): Path<(String, String)>) -> Result<Response, Problem> {
     let stream = find(&streams, &caller, &id)?;
     stream.touch(&caller.device);
+    // A film that was open before is opened for it; what is in one that nobody has seen yet is not waited for.
+    if stream.presentation_now().is_none() && stream.subtitles().is_empty() {
+        return Err(none());
+    }
     let presentation = stream.presentation().await.ok_or_else(none)?;
     let track = presentation.text.text(&named).ok_or_else(none)?;
     document(&presentation, &track).await

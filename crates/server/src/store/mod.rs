@@ -233,10 +233,15 @@ impl Store {
         self.ask(move |connection| Ok(rows::save_subtitle(connection, &row)?)).await
     }
 
-    /// The subtitles that were sent for a stream, in that order.
-    pub async fn subtitles(&self, stream: &str) -> Result<Vec<SubtitleRow>, StoreError> {
+    /// The subtitles that were sent for a stream of the `file`th file, in that order. Where none were sent, those that its person sent for
+    /// another stream of the same file become its own too: who takes another quality keeps them.
+    pub async fn subtitles(&self, stream: &str, file: usize) -> Result<Vec<SubtitleRow>, StoreError> {
         let stream = stream.to_owned();
-        self.ask(move |connection| Ok(rows::subtitles(connection, &stream)?)).await
+        let read = move |connection: &mut Connection| {
+            rows::inherit_subtitles(connection, &stream, u32::try_from(file).unwrap_or(u32::MAX))?;
+            Ok(rows::subtitles(connection, &stream)?)
+        };
+        self.ask(read).await
     }
 
     /// Writes a torrent, new or changed; on disk when this returns.

@@ -351,10 +351,21 @@ fn unreadable(table: &'static str, error: rusqlite::Error) -> StoreError {
     }
 }
 
-/// Names of all tables and how many rows each has.
 pub(super) fn save_subtitle(connection: &Connection, row: &SubtitleRow) -> rusqlite::Result<()> {
     let write = "INSERT INTO subtitles (stream, number, format, language, title, forced, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     connection.execute(write, params![row.stream, row.number, row.format, row.language, row.title, row.forced, row.text])?;
+    Ok(())
+}
+
+/// Gives a stream that has none those of its person's newest other stream of the same file.
+pub(super) fn inherit_subtitles(connection: &Connection, stream: &str, file: u32) -> rusqlite::Result<()> {
+    let write = "INSERT INTO subtitles (stream, number, format, language, title, forced, text)
+        SELECT ?1, number, format, language, title, forced, text FROM subtitles
+        WHERE NOT EXISTS (SELECT 1 FROM subtitles WHERE stream = ?1) AND stream = (
+            SELECT other.id FROM streams AS mine JOIN streams AS other USING (person, info_hash)
+            WHERE mine.id = ?1 AND other.id <> ?1 AND other.file_index = ?2 AND other.id IN (SELECT stream FROM subtitles)
+            ORDER BY other.created_at DESC LIMIT 1)";
+    connection.execute(write, params![stream, file])?;
     Ok(())
 }
 
@@ -375,6 +386,7 @@ pub(super) fn subtitles(connection: &Connection, stream: &str) -> rusqlite::Resu
     rows.collect()
 }
 
+/// Names of all tables and how many rows each has.
 pub(super) fn count(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
     let mut names = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")?;
     let names = names.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;

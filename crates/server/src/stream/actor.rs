@@ -967,7 +967,7 @@ async fn opened(
     };
     let presentation = Presentation::new(film, plan, &rungs, &ground.workshop);
     presentation.text.add_beside(torrent, file);
-    match ground.store.subtitles(stream.id.as_str()).await {
+    match ground.store.subtitles(stream.id.as_str(), file).await {
         Ok(rows) => presentation.text.add_kept(rows),
         Err(error) => tracing::warn!(%error, "the subtitles that were sent are not known"),
     }

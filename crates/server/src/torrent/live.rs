@@ -1127,9 +1127,14 @@ impl Steering {
             self.redial_after = REDIAL.0;
         }
         let Some(waiting) = self.wants.desired(now, self.disk.piece_len()).waiting_since else { return };
-        let (since, patience) =
-            if live == 0 { (self.last_redial, self.redial_after) } else { (self.last_redial.max(self.came.1), self.redial_silent_after) };
-        if now - since.max(waiting) < patience || *self.book.count().borrow() == 0 {
+        let (since, patience, at_least) = if live == 0 {
+            (self.last_redial, self.redial_after, REDIAL.0)
+        } else {
+            (self.last_redial.max(self.came.1), self.redial_silent_after, REDIAL_SILENT.0)
+        };
+        // A request for a segment gives up before the longest patience is over, and the next one begins to wait anew: how long it has waited
+        // must not be held against the patience, or nobody is ever called again.
+        if now - since < patience || now - waiting < at_least || *self.book.count().borrow() == 0 {
             return;
         }
         info!(torrent = %self.info_hash, live, "nothing comes: dialling all known peers again");
