@@ -8,9 +8,10 @@ const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; ch
 
 /** A context of the browser in which this device is paired. `said` collects what a page complains of. */
 export async function device(browser, server, options = {}) {
-  const context = await browser.newContext(options);
-  await context.addInitScript((token) => location.protocol.startsWith("http") && localStorage.setItem("balcony.token", token), server.token);
   const folder = process.env.PAGES_UNDER_TEST;
+  // A worker keeps the pages of the server, which are not those of the folder: half of each is no page.
+  const context = await browser.newContext({ ...options, serviceWorkers: folder ? "block" : "allow" });
+  await context.addInitScript((token) => location.protocol.startsWith("http") && localStorage.setItem("balcony.token", token), server.token);
   if (folder) await context.route((url) => url.host === server.http && /^\/($|pair$|assets\/|icon|manifest|sw\.js|workbox)/.test(url.pathname), (route) => file(route, folder));
   const said = [];
   context.on("page", (page) => {
