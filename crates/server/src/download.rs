@@ -254,7 +254,7 @@ impl Downloads {
             let init = again(|| rendition.init()).await?;
             whole.add(&init).map_err(|damage| MakeError::Rubbish(damage.to_string()))?;
         }
-        let mut media = Media { file: Arc::new(File::create(self.path(stream.id.as_str(), "media"))?), pending: Vec::new(), len: 0 };
+        let mut media = Media { file: Arc::new(File::create(self.path(stream.id.as_str(), "media"))?), pending: Vec::new() };
         let rows = in_order(&renditions);
         for (done, (at, number)) in rows.iter().enumerate() {
             let Some(rendition) = renditions.get(*at) else { continue };
@@ -328,7 +328,6 @@ impl Downloads {
 struct Media {
     file: Arc<File>,
     pending: Vec<Bytes>,
-    len: u64,
 }
 
 impl Media {
@@ -342,7 +341,6 @@ impl Media {
         let (file, pending) = (self.file.clone(), std::mem::take(&mut self.pending));
         let written = tokio::task::spawn_blocking(move || pending.iter().try_for_each(|bytes| (&*file).write_all(bytes)));
         written.await.map_err(|_| MakeError::Gone)??;
-        self.len += bytes as u64;
         downloads.budget.kept_grew(name, bytes as u64);
         Ok(())
     }

@@ -49,19 +49,13 @@ fn groups(presentation: &Presentation) -> Vec<Group<'_>> {
             names.push(made.group());
         }
     }
-    let members = |name: &'static str| {
-        let of_track = |(track, main): (usize, &'_ Arc<Rendition>)| {
+    let group = |name: &'static str| {
+        let of_track = presentation.audio.iter().enumerate().filter_map(|(track, main)| {
             let in_aac = presentation.in_aac.get(track).and_then(Option::as_ref).filter(|_| name == AAC);
-            if main.group() == name { Some(('a', track)) } else { in_aac.map(|_| ('b', track)) }
-        };
-        presentation.audio.iter().enumerate().filter_map(of_track).collect::<Vec<_>>()
-    };
-    let group = |name| {
-        let found = members(name).into_iter().filter_map(|(form, track)| {
-            let made = if form == 'a' { presentation.audio.get(track)? } else { presentation.in_aac.get(track)?.as_ref()? };
+            let (form, made) = if main.group() == name { ('a', main) } else { ('b', in_aac?) };
             Some(Sound { name: format!("{form}{}", track + 1), track, made })
         });
-        Group { name, members: found.collect() }
+        Group { name, members: of_track.collect() }
     };
     names.into_iter().map(group).collect()
 }

@@ -6,7 +6,6 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use balcony_media::range;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -17,7 +16,7 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::base::Base;
-use super::media::{span, text};
+use super::media::{NOT_KEPT, Part};
 use super::problem::{self, Code, Json, Path, Problem, ProblemBody, quote};
 use super::streams::find;
 use crate::app::App;
@@ -114,19 +113,9 @@ pub async fn file(
     let kept = opened.ok().and_then(Result::ok).flatten().ok_or_else(Problem::not_found)?;
     let (len, kept) = (kept.len(), Arc::new(kept));
     let etag = format!("\"{}-{len}\"", viewing.stream.id);
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("video/mp4"));
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let Part { status, mut headers, from, count } = Part::of(&asked, len, Some(&etag), HeaderValue::from_static("video/mp4"), NOT_KEPT)?;
     let disposition = format!("attachment; filename*=UTF-8''{}", crate::stream::actor::url_name(&name));
-    for (key, value) in [(header::ETAG, &etag), (header::CONTENT_DISPOSITION, &disposition)] {
-        HeaderValue::from_str(value).ok().and_then(|value| headers.insert(key, value));
-    }
-    let holds = range::if_range_holds(text(&asked, &header::IF_RANGE), Some(&etag), None);
-    let ranges = range::parse(text(&asked, &header::RANGE).filter(|_| holds), len);
-    let (from, count) = span(ranges, len, &mut headers)?;
-    headers.insert(header::CONTENT_LENGTH, count.into());
-    let status = StatusCode::from_u16(ranges.status()).unwrap_or(StatusCode::OK);
+    HeaderValue::from_str(&disposition).ok().and_then(|value| headers.insert(header::CONTENT_DISPOSITION, value));
     if method == Method::HEAD {
         return Ok((status, headers).into_response());
     }

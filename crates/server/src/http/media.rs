@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use balcony_media::playlist::{dash, hls};
-use balcony_media::range::{self, Ranges};
+use balcony_media::range;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -47,7 +47,7 @@ const VIDEO: HeaderValue = HeaderValue::from_static("video/mp4");
 const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");
 /// Segments never change; playlists may when the server learns more.
 const FOREVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
-const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
+pub(super) const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// The routes under `/m/<ticket>/`.
 pub fn routes(streams: &Arc<Streams>, limits: &Arc<Limits>) -> Router<App> {
@@ -198,20 +198,14 @@ async fn send(
     deadline: Instant,
 ) -> Result<Response, Problem> {
     let mut reader = SegmentReader::new(segment.clone(), presentation.film.source.clone());
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, kind);
-    headers.insert(header::CACHE_CONTROL, FOREVER);
-    let mut status = StatusCode::OK;
-    let mut left = None;
-    if let Some(len) = segment.bytes() {
-        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        let ranges = range::parse(text(asked, &header::RANGE), len);
-        let (from, count) = span(ranges, len, &mut headers)?;
-        status = StatusCode::from_u16(ranges.status()).unwrap_or(status);
-        reader.skip(from);
-        left = Some(count);
-        headers.insert(header::CONTENT_LENGTH, count.into());
-    }
+    let (status, headers, left) = match segment.bytes() {
+        Some(len) => {
+            let Part { status, headers, from, count } = Part::of(asked, len, None, kind, FOREVER)?;
+            reader.skip(from);
+            (status, headers, Some(count))
+        }
+        None => (StatusCode::OK, HeaderMap::from_iter([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, FOREVER)]), None),
+    };
     if method == Method::HEAD {
         return Ok((status, headers).into_response());
     }
@@ -264,20 +258,38 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Opt
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Where to begin and how much to send; writes `Content-Range` where it belongs.
-pub(super) fn span(ranges: Ranges, len: u64, headers: &mut HeaderMap) -> Result<(u64, u64), Problem> {
-    let content_range = ranges.content_range(len).and_then(|text| HeaderValue::from_str(&text).ok());
-    let Some((from, count)) = ranges.span(len) else {
-        let problem = Problem::new(Code::RangeNotSatisfiable, format!("The file has {len} bytes."));
-        return Err(match content_range {
-            Some(value) => problem.header(header::CONTENT_RANGE, value),
-            None => problem,
-        });
-    };
-    if let Some(value) = content_range {
-        headers.insert(header::CONTENT_RANGE, value);
+/// The head of the answer to a request of a file, or of a range of it (RFC 9110, section 14), and where its bytes begin and how many they
+/// are.
+pub(super) struct Part {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) from: u64,
+    pub(super) count: u64,
+}
+
+impl Part {
+    /// What of a file of `len` bytes is `asked` for. One without a tag never changes.
+    pub(super) fn of(asked: &HeaderMap, len: u64, etag: Option<&str>, kind: HeaderValue, kept: HeaderValue) -> Result<Self, Problem> {
+        let holds = etag.is_none() || range::if_range_holds(text(asked, &header::IF_RANGE), etag, None);
+        let ranges = range::parse(text(asked, &header::RANGE).filter(|_| holds), len);
+        let content_range = ranges.content_range(len).and_then(|text| HeaderValue::from_str(&text).ok());
+        let Some((from, count)) = ranges.span(len) else {
+            let problem = Problem::new(Code::RangeNotSatisfiable, format!("The file has {len} bytes."));
+            return Err(match content_range {
+                Some(value) => problem.header(header::CONTENT_RANGE, value),
+                None => problem,
+            });
+        };
+        let status = StatusCode::from_u16(ranges.status()).unwrap_or(StatusCode::OK);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, kind);
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers.insert(header::CACHE_CONTROL, kept);
+        headers.insert(header::CONTENT_LENGTH, count.into());
+        content_range.and_then(|value| headers.insert(header::CONTENT_RANGE, value));
+        etag.and_then(|etag| HeaderValue::from_str(etag).ok()).and_then(|value| headers.insert(header::ETAG, value));
+        Ok(Self { status, headers, from, count })
     }
-    Ok((from, count))
 }
 
 /// A list with one entry, for desktop players.
@@ -303,18 +315,8 @@ async fn file(
     let source = viewing.stream.source().await.ok_or_else(late)?;
     let len = source.len();
     let etag = format!("\"{}-{len}\"", viewing.stream.magnet.info_hash);
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(&name)));
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CACHE_CONTROL, NOT_KEPT);
-    if let Ok(value) = HeaderValue::from_str(&etag) {
-        headers.insert(header::ETAG, value);
-    }
-    let holds = range::if_range_holds(text(&asked, &header::IF_RANGE), Some(&etag), None);
-    let ranges = range::parse(text(&asked, &header::RANGE).filter(|_| holds), len);
-    let (from, count) = span(ranges, len, &mut headers)?;
-    headers.insert(header::CONTENT_LENGTH, count.into());
-    let status = StatusCode::from_u16(ranges.status()).unwrap_or(StatusCode::OK);
+    let Part { status, headers, from, count } =
+        Part::of(&asked, len, Some(&etag), HeaderValue::from_static(content_type(&name)), NOT_KEPT)?;
     if method == Method::HEAD {
         return Ok((status, headers).into_response());
     }

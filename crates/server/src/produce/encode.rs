@@ -133,6 +133,7 @@ impl Target {
         Ok(init(&InitTrack { entry, timescale: grid.timescale, language: language.clone(), duration, media_time: self.shift() }))
     }
 
+    /// Ticks by which composition offsets are shifted: the same for all runs of the rendition.
     fn shift(&self) -> u64 {
         match &self.coding {
             Coding::Pictures { shift, .. } => *shift,
@@ -385,7 +386,7 @@ impl Run {
         match &self.target.coding {
             Coding::Pictures { encoder, .. } => {
                 let slack = ticks(ffmpeg::slack_us(self.frame_us()), grid.timescale);
-                Assembler::pictures(grid, from, goal, slack, encoder.reorder(), self.shift())
+                Assembler::pictures(grid, from, goal, slack, encoder.reorder(), self.target.shift())
             }
             Coding::Sound { .. } => Assembler::sound(grid, from, goal),
         }
@@ -545,11 +546,6 @@ impl Run {
                 Ok(self.hand_on(Made::Init(init)).await)
             }
         }
-    }
-
-    /// Ticks by which composition offsets are shifted: the same for all runs of the rendition.
-    fn shift(&self) -> u64 {
-        self.target.shift()
     }
 
     fn frame_us(&self) -> i64 {
