@@ -36,10 +36,6 @@ use links::{HIDDEN, Launch};
 use shell::Shell;
 use tray::Tray;
 
-/// Gives back what films leave behind that are no longer watched; the system's own keeps it for good, in pieces.
-#[global_allocator]
-static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let mut launch = Launch::read(std::env::args_os().skip(1), &std::env::current_dir().unwrap_or_default());
     match start::begin(std::mem::take(&mut launch.rest)) {
