@@ -92,6 +92,24 @@ impl Encoder {
     }
 }
 
+/// A subtitle track of images that is drawn into the pictures. ffmpeg takes it from the same reading of the film, so that neither waits
+/// for the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Burn {
+    /// Position among all streams of the file.
+    pub stream: usize,
+    /// The plane that the images are placed in, where it is known. Without it ffmpeg takes what it finds at the film's beginning, else
+    /// the size of the pictures.
+    pub plane: Option<Size>,
+    /// The plane has square pixels: where its shape is not that of the picture, because bars were cut off, it is fitted in above the
+    /// picture's lower edge, whole and undistorted. Otherwise it covers the picture, as on a DVD.
+    pub square: bool,
+}
+
+/// How far ahead of its first picture a run with burnt-in images begins to read, in microseconds: what was shown before and still is
+/// would be missed else.
+pub const BURN_LEAD_US: i64 = 5_000_000;
+
 /// One run that encodes pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VideoJob {
@@ -112,6 +130,8 @@ pub struct VideoJob {
     pub interlaced: bool,
     /// PQ or HLG: map the tones to BT.709.
     pub hdr: bool,
+    /// Images that are drawn into the pictures.
+    pub burn: Option<Burn>,
     /// Ticks per second of the packets' times.
     pub timescale: u32,
     /// How pictures are coded.
@@ -158,11 +178,20 @@ impl VideoJob {
     /// The arguments after the program's name. Pictures come out as fragmented MP4 on standard output.
     pub fn args(&self) -> Vec<String> {
         let begin = self.begin_us();
-        let mut args = Args::opening(&self.input, begin, self.threads);
-        args.pair("-map", format!("0:{}", self.input.stream));
+        let plane = self.burn.as_ref().and_then(|burn| burn.plane);
+        let mut args = Args::opening(&self.input, begin, self.threads, plane);
+        match &self.burn {
+            None => args.pair("-map", format!("0:{}", self.input.stream)),
+            Some(burn) => {
+                args.pair("-filter_complex", self.burning(burn, begin));
+                args.pair("-map", "[burnt]".to_owned());
+            }
+        }
         args.all(["-copyts", "-avoid_negative_ts", "disabled", "-fps_mode", "passthrough"]);
         args.pair("-enc_time_base", format!("1:{}", self.timescale));
-        args.pair("-vf", self.filters(begin));
+        if self.burn.is_none() {
+            args.pair("-vf", self.filters(begin));
+        }
         self.encoder.args(&mut args);
         let boundaries = self.boundaries_us.iter().take(MAX_BOUNDARIES);
         let forced: Vec<String> = boundaries.map(|at| seconds(self.file_time(at.saturating_sub(self.slack_us())).max(0))).collect();
@@ -201,6 +230,22 @@ impl VideoJob {
 
     fn file_time(&self, film_us: i64) -> i64 {
         film_us.saturating_add(self.input.zero_us)
+    }
+
+    /// Pictures as without it, and then the images over them. They are scaled to the size of what comes out, so that a small picture costs
+    /// less and a tone map does not touch them. Pictures before `begin` are dropped last: an image that came with one of them is lost with it
+    /// otherwise.
+    fn burning(&self, burn: &Burn, begin: i64) -> String {
+        let Size { width, height } = self.size;
+        let (shape, place) = if burn.square { (":force_original_aspect_ratio=decrease", "x=(W-w)/2:y=H-h:") } else { ("", "") };
+        let trim = if begin > 0 { format!("trim=start={},", seconds(self.file_time(begin))) } else { String::new() };
+        format!(
+            "[0:{}]{}[picture];[0:{}]scale=w={width}:h={height}{shape}[text];\
+             [picture][text]overlay={place}eof_action=pass,{trim}setsar=1,format=yuv420p[burnt]",
+            self.input.stream,
+            self.filters(0),
+            burn.stream,
+        )
     }
 
     /// Frames before `begin` go first, so that a long way from the seek costs decoding only; then tones and size in one step, since a
@@ -248,7 +293,7 @@ impl AudioJob {
     /// The arguments after the program's name. Frames come out as fragmented MP4 on standard output.
     pub fn args(&self) -> Vec<String> {
         let first = self.first_frame.saturating_sub(AAC_LEAD_FRAMES).max(0).saturating_mul(AAC_FRAME);
-        let mut args = Args::opening(&self.input, samples_to_us(first), 0);
+        let mut args = Args::opening(&self.input, samples_to_us(first), 0, None);
         args.pair("-map", format!("0:{}", self.input.stream));
         args.all(["-copyts", "-avoid_negative_ts", "disabled"]);
         args.pair("-af", self.filters(first));
@@ -309,8 +354,8 @@ pub fn slack_us(frame_us: i64) -> i64 {
 struct Args(Vec<String>);
 
 impl Args {
-    /// Everything up to and with `-i`; `begin` is the film time from which something is wanted.
-    fn opening(input: &Input, begin: i64, threads: u16) -> Self {
+    /// Everything up to and with `-i`; `begin` is the film time from which something is wanted, `plane` the one of the film's images of text.
+    fn opening(input: &Input, begin: i64, threads: u16, plane: Option<Size>) -> Self {
         let mut args = Self(Vec::new());
         args.all(["-hide_banner", "-loglevel", "error", "-nostdin", "-max_alloc", MAX_ALLOC]);
         args.all(["-protocol_whitelist", "http,tcp", "-format_whitelist", DEMUXERS]);
@@ -326,6 +371,9 @@ impl Args {
             args.all(["-seekable", "0"]);
         } else if seek > 0 {
             args.pair("-ss", seconds(seek));
+        }
+        if let Some(Size { width, height }) = plane {
+            args.pair("-canvas_size", format!("{width}x{height}"));
         }
         args.pair("-i", input.url.clone());
         args
@@ -389,6 +437,7 @@ mod tests {
             scale: true,
             interlaced: false,
             hdr: false,
+            burn: None,
             timescale: 24_000,
             encoder: Encoder::X264 { preset: "superfast", crf: 23, maxrate: 3_500_000, bufsize: 3_500_000, level: 31 },
             threads: 2,
@@ -398,6 +447,34 @@ mod tests {
     fn check(args: &[String], expected: &str) {
         let expected: Vec<&str> = expected.split_whitespace().collect();
         assert_eq!(args, expected);
+    }
+
+    #[test]
+    fn images_of_text_are_drawn_into_what_comes_out() {
+        let burn = |plane, square| Some(Burn { stream: 3, plane, square });
+        let blu_ray = Some(Size { width: 1920, height: 1080 });
+        for (burn, canvas, filters) in [
+            (
+                burn(blu_ray, true),
+                Some("1920x1080"),
+                "[0:0]scale=w=1280:h=720,setsar=1,format=yuv420p[picture];\
+                 [0:3]scale=w=1280:h=720:force_original_aspect_ratio=decrease[text];\
+                 [picture][text]overlay=x=(W-w)/2:y=H-h:eof_action=pass,trim=start=5.806000,setsar=1,format=yuv420p[burnt]",
+            ),
+            (
+                burn(None, false),
+                None,
+                "[0:0]scale=w=1280:h=720,setsar=1,format=yuv420p[picture];\
+                 [0:3]scale=w=1280:h=720[text];[picture][text]overlay=eof_action=pass,trim=start=5.806000,setsar=1,format=yuv420p[burnt]",
+            ),
+        ] {
+            let args = VideoJob { burn, ..video() }.args();
+            let after = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1)).map(String::as_str);
+            assert_eq!((after("-canvas_size"), after("-filter_complex"), after("-map")), (canvas, Some(filters), Some("[burnt]")));
+            assert_eq!(after("-vf"), None);
+            let place = |name: &str| args.iter().position(|arg| arg == name);
+            assert!(place("-canvas_size") < place("-i"), "it is said of the input");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::codec::{self, Chroma};
 use crate::container::{Codec, Index, Track};
 use crate::cut::Uncuttable;
 use crate::device::Capabilities;
+use crate::ffmpeg::Burn;
 use crate::fmp4::entry;
 use crate::ladder::{self, Quality, Size};
 
@@ -51,6 +52,8 @@ pub enum Why {
         /// Height of the converted picture in pixels.
         height: u32,
     },
+    /// Subtitles are to be drawn into the picture.
+    Burn,
     /// Field pictures.
     Interlaced,
     /// The picture must be turned.
@@ -73,6 +76,7 @@ impl Why {
             Self::VideoCodec(_) => "video_codec",
             Self::AudioCodec(_) => "audio_codec",
             Self::Quality { .. } => "quality",
+            Self::Burn => "burn",
             Self::Interlaced => "interlaced",
             Self::Rotated => "rotated",
             Self::Hdr => "hdr",
@@ -93,6 +97,7 @@ impl std::fmt::Display for Why {
                 write!(f, "This device cannot play {name} sound, so it is converted to AAC; the picture is untouched")
             }
             Self::Quality { height } => write!(f, "A smaller picture was asked for, so the film is converted to {height} lines"),
+            Self::Burn => f.write_str("Subtitles are drawn into the picture, so it is converted"),
             Self::Interlaced => f.write_str("The film is interlaced, so the picture is converted"),
             Self::Rotated => f.write_str("The film has to be turned, so the picture is converted"),
             Self::Hdr => f.write_str("This device does not show HDR, so the colours are converted"),
@@ -132,14 +137,19 @@ pub struct Plan {
     pub why: Why,
     /// Of the picture; `None` for a film with sound only.
     pub video: Option<VideoPlan>,
+    /// Images of text that are drawn into the picture.
+    pub burn: Option<Burn>,
     /// Of each sound track, in file order.
     pub audio: Vec<AudioPlan>,
 }
 
-/// Decides for a film, a client and a quality. `cuttable` tells whether the film has places to cut its copy at.
-pub fn decide(index: &Index, client: &Capabilities, quality: Quality, cuttable: Result<(), Uncuttable>) -> Plan {
+/// Decides for a film, a client, a quality, and what is to be drawn into the picture. `cuttable` tells whether the film has places to cut
+/// its copy at.
+pub fn decide(index: &Index, client: &Capabilities, quality: Quality, burn: Option<Burn>, cuttable: Result<(), Uncuttable>) -> Plan {
     let video = index.video();
-    let against_video = video.and_then(|track| against_picture(track, client, quality, cuttable));
+    let burn = burn.filter(|_| video.is_some());
+    let drawn = burn.is_some().then_some(Why::Burn);
+    let against_video = drawn.or_else(|| video.and_then(|track| against_picture(track, client, quality, cuttable)));
     let video_plan = video.map(|track| match &against_video {
         None => VideoPlan::Copy,
         Some(_) => VideoPlan::Encode(encoded_size(track, client, quality)),
@@ -157,7 +167,7 @@ pub fn decide(index: &Index, client: &Capabilities, quality: Quality, cuttable: 
             (Mode::Copy, Why::Copy { video, audio: first.map(|track| label(&track.codec)) })
         }
     };
-    Plan { mode, why, video: video_plan, audio }
+    Plan { mode, why, video: video_plan, burn, audio }
 }
 
 fn against_picture(track: &Track, client: &Capabilities, quality: Quality, cuttable: Result<(), Uncuttable>) -> Option<Why> {
@@ -330,9 +340,23 @@ mod tests {
             (film(|v| v.complex_edits = true, Codec::Aac), &plain, Quality::Auto, Ok(()), Mode::Convert, "storage"),
         ];
         for (at, (index, client, quality, cuttable, mode, why)) in cases.into_iter().enumerate() {
-            let plan = decide(&index, client, quality, cuttable);
+            let plan = decide(&index, client, quality, None, cuttable);
             assert_eq!((plan.mode, plan.why.key()), (mode, why), "case {at}: {}", plan.why);
         }
+    }
+
+    #[test]
+    fn subtitles_in_the_picture_take_a_conversion_of_it_and_leave_the_sound() {
+        let burn = Burn { stream: 2, plane: None, square: true };
+        let plan = decide(&film(|_| (), Codec::Aac), &Capabilities::default(), Quality::Auto, Some(burn.clone()), Ok(()));
+        assert_eq!((plan.mode, plan.why.key()), (Mode::Convert, "burn"));
+        assert_eq!(plan.video, Some(VideoPlan::Encode(Size { width: 1920, height: 1080 })));
+        assert_eq!((plan.burn.as_ref(), plan.audio.iter().all(|sound| sound.copy)), (Some(&burn), true));
+        // There is no picture to draw into.
+        let mut heard = film(|_| (), Codec::Aac);
+        heard.tracks.retain(|track| track.kind == Kind::Audio);
+        let plan = decide(&heard, &Capabilities::default(), Quality::Auto, Some(burn), Ok(()));
+        assert_eq!((plan.mode, plan.burn), (Mode::Copy, None));
     }
 
     /// AV1 in 10 bits, VP9 in 8 and in 10 bits, VP9 in 4:4:4, and one whose configuration is missing.
@@ -356,19 +380,19 @@ mod tests {
             (Codec::Vp9, b"", &hdr, Mode::Convert),
         ] {
             let index = film(|v| (v.codec, v.config) = (codec.clone(), bytes::Bytes::from_static(config)), Codec::Aac);
-            assert_eq!(decide(&index, client, Quality::Auto, Ok(())).mode, mode, "{codec:?} {config:02x?}");
+            assert_eq!(decide(&index, client, Quality::Auto, None, Ok(())).mode, mode, "{codec:?} {config:02x?}");
         }
     }
 
     #[test]
     fn an_odd_sized_film_is_not_converted_for_its_size() {
         let index = film(|v| (picture(v).width, picture(v).height) = (853, 479), Codec::Aac);
-        assert_eq!(decide(&index, &Capabilities::default(), Quality::Auto, Ok(())).mode, Mode::Copy);
+        assert_eq!(decide(&index, &Capabilities::default(), Quality::Auto, None, Ok(())).mode, Mode::Copy);
     }
 
     #[test]
     fn the_sentence() {
-        let plan = decide(&film(|_| (), Codec::Aac), &Capabilities::default(), Quality::Auto, Ok(()));
+        let plan = decide(&film(|_| (), Codec::Aac), &Capabilities::default(), Quality::Auto, None, Ok(()));
         assert_eq!(plan.why.to_string(), "H.264 and AAC play on this device as they are");
     }
 }

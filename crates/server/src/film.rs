@@ -292,8 +292,9 @@ fn pictures(film: &Arc<Film>, track: &Track, plan: &Plan, rungs: &[Size], worksh
         _ => None,
     };
     let encoded = rungs.iter().map(|size| {
-        let identity = format!("v-{}x{}", size.width, size.height);
-        film.rendition(&identity, || Rendition::encoded_video(film, track, *size, &identity, workshop))
+        let burnt = plan.burn.as_ref().map(|burn| format!("-burnt{}", burn.stream)).unwrap_or_default();
+        let identity = format!("v-{}x{}{burnt}", size.width, size.height);
+        film.rendition(&identity, || Rendition::encoded_video(film, track, *size, plan.burn.clone(), &identity, workshop))
     });
     copy.into_iter().chain(encoded).collect()
 }

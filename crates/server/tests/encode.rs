@@ -81,6 +81,7 @@ fn pictures(cuts: Vec<i64>, timescale: u32) -> Target {
             scale: true,
             interlaced: false,
             hdr: false,
+            burn: None,
             encoder,
             shift: 2 * u64::from(frame),
             threads: 2,
@@ -273,7 +274,7 @@ async fn no_segment_takes_more_than_the_rate_promises() {
     let size = Size { width: 640, height: 360 };
     let rate = rung_bitrate(size, 24.0);
     let encoder = Encoder::X264 { preset: "superfast", crf: 23, maxrate: rate.maxrate, bufsize: rate.bufsize, level: 30 };
-    let coding = Coding::Pictures { size, scale: false, interlaced: false, hdr: false, encoder, shift: 1024, threads: 2 };
+    let coding = Coding::Pictures { size, scale: false, interlaced: false, hdr: false, burn: None, encoder, shift: 1024, threads: 2 };
     let grid = Grid { cuts: (0..=6).map(|n| n * 2 * 12_288).collect(), timescale: 12_288, frame: 512 };
     let target = Target { stream: 0, language: "und".into(), grid, coding };
     let made = collect(&real_tools().await, &input(&path, 0, true), &target, 0, usize::MAX).await.expect("made");

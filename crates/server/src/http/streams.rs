@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::stream::state::Event;
 use crate::stream::view::StreamView;
 use crate::stream::{Method, Options, Stream, Streams};
+use crate::subtitles;
 
 /// Longest magnet in bytes.
 const LONGEST_MAGNET: usize = 8 << 10;
@@ -55,7 +56,8 @@ pub struct StartRequest {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     capabilities: Option<Capabilities>,
-    /// A subtitle track to burn in.
+    /// The id of one of the film's own subtitle tracks, `s1`, `s2` …, to draw into the picture: images of text (PGS, VobSub, DVB). Which one
+    /// is drawn the stream tells once its film is open.
     #[serde(default)]
     burn: Option<String>,
     /// Which URL `streamUrl` is: `auto`, `hls` or `original`.
@@ -111,11 +113,12 @@ fn options(request: &StartRequest) -> Result<Options, Problem> {
         Some("original") => Method::Original,
         Some(other) => return Err(invalid("The method", other, "auto, hls, dash or original")),
     };
-    if let Some(track) = request.burn.as_deref().filter(|track| !track.is_empty()) {
-        return Err(invalid("The subtitle track", track, "a stream without burnt-in subtitles"));
+    let burn = request.burn.clone().filter(|track| !track.is_empty());
+    if let Some(track) = burn.as_deref().filter(|track| !subtitles::is_id(track)) {
+        return Err(invalid("The subtitle track", track, "the id of one of the film's, such as s1"));
     }
     let file_index = request.file_index.as_ref().and_then(serde_json::Value::as_u64).and_then(|index| usize::try_from(index).ok());
-    Ok(Options { quality, file_index, capabilities: request.capabilities.clone().unwrap_or_default(), method })
+    Ok(Options { quality, file_index, capabilities: request.capabilities.clone().unwrap_or_default(), method, burn })
 }
 
 /// How a stream stands.

@@ -13,7 +13,7 @@ use balcony_media::codec::{Colour, h264};
 use balcony_media::container::Codec;
 use balcony_media::container::marks::{Marks, Search};
 use balcony_media::cut::rescale;
-use balcony_media::ffmpeg::{self, AudioJob, Encoder, Input, VideoJob};
+use balcony_media::ffmpeg::{self, AudioJob, Burn, Encoder, Input, VideoJob};
 use balcony_media::fmp4::read::{Event, PipeTrack, Reader};
 use balcony_media::fmp4::write::{Entry, InitTrack, Raster, init};
 use balcony_media::ladder::Size;
@@ -133,6 +133,11 @@ impl Target {
         Ok(init(&InitTrack { entry, timescale: grid.timescale, language: language.clone(), duration, media_time: self.shift() }))
     }
 
+    /// How far ahead of its first segment a run reads in any case, in microseconds.
+    pub fn lead_us(&self) -> i64 {
+        if matches!(self.coding, Coding::Pictures { burn: Some(_), .. }) { ffmpeg::BURN_LEAD_US } else { 0 }
+    }
+
     /// Ticks by which composition offsets are shifted: the same for all runs of the rendition.
     fn shift(&self) -> u64 {
         match &self.coding {
@@ -145,7 +150,7 @@ impl Target {
         let input = Input { url: String::new(), stream: 0, zero_us: 0, origin_us: 0, lead_us: 0, indexed: true, spliced: false };
         let Grid { timescale, frame, .. } = self.grid;
         match &self.coding {
-            Coding::Pictures { size, scale, interlaced, hdr, encoder, threads, shift: _ } => VideoJob {
+            Coding::Pictures { size, scale, interlaced, hdr, burn, encoder, threads, shift: _ } => VideoJob {
                 input,
                 boundaries_us: Vec::new(),
                 end_us: None,
@@ -154,6 +159,7 @@ impl Target {
                 scale: *scale,
                 interlaced: *interlaced,
                 hdr: *hdr,
+                burn: burn.clone(),
                 timescale,
                 encoder: encoder.clone(),
                 threads: *threads,
@@ -209,6 +215,8 @@ pub enum Coding {
         interlaced: bool,
         /// Map HDR to SDR.
         hdr: bool,
+        /// Images of text that are drawn into it.
+        burn: Option<Burn>,
         /// The encoder.
         encoder: Encoder,
         /// Ticks that no picture is decoded later than it is shown: as long as the pictures last that the encoder may hold back.
@@ -480,7 +488,7 @@ impl Run {
     async fn splice(&self, from: u32) -> Result<Option<Splice>, RunError> {
         let Some(marks) = &self.film.marks else { return Ok(None) };
         let grid = &self.target.grid;
-        let lead = LEADS.get(self.lead).copied().unwrap_or(0).saturating_add(200_000);
+        let lead = self.lead_us().saturating_add(200_000);
         let at = |ticks| micros(ticks, grid.timescale).saturating_add(self.film.zero_us);
         let target = at(grid.cut(from)).saturating_sub(lead);
         if from == 0 || target <= self.film.zero_us {
@@ -497,6 +505,11 @@ impl Run {
         Ok(search.mark().map(|mark| Splice { head: marks.head(), from: mark.offset }))
     }
 
+    /// How far ahead of its first cut a go begins to read.
+    fn lead_us(&self) -> i64 {
+        LEADS.get(self.lead).copied().unwrap_or(0).max(self.target.lead_us())
+    }
+
     fn args(&self, lease: &Lease, from: u32, spliced: bool) -> Vec<String> {
         let grid = &self.target.grid;
         let input = Input {
@@ -504,13 +517,13 @@ impl Run {
             stream: self.target.stream,
             zero_us: self.film.zero_us,
             origin_us: self.film.origin_us,
-            lead_us: LEADS.get(self.lead).copied().unwrap_or(0),
+            lead_us: self.lead_us(),
             indexed: self.film.indexed,
             spliced,
         };
         let until = from.saturating_add(ffmpeg::MAX_BOUNDARIES as u32 - 1).min(grid.segments());
         match &self.target.coding {
-            Coding::Pictures { size, scale, interlaced, hdr, encoder, threads, shift: _ } => VideoJob {
+            Coding::Pictures { size, scale, interlaced, hdr, burn, encoder, threads, shift: _ } => VideoJob {
                 input,
                 boundaries_us: (from..=until).map(|n| micros(grid.cut(n), grid.timescale)).collect(),
                 // Enough to see the key frame that ends the last segment, and to show what a film is longer than was told.
@@ -520,6 +533,7 @@ impl Run {
                 scale: *scale,
                 interlaced: *interlaced,
                 hdr: *hdr,
+                burn: burn.clone(),
                 timescale: grid.timescale,
                 encoder: encoder.clone(),
                 threads: *threads,

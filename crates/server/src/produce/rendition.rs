@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use balcony_media::container::{Index, Sample, Samples, Track};
 use balcony_media::cut::{CopyCuts, Cuts};
+use balcony_media::ffmpeg::Burn;
 use balcony_media::ladder::Size;
 use balcony_media::plan::AudioPlan;
 use balcony_media::segment::{self, Timing};
@@ -66,9 +67,9 @@ impl Rendition {
         copied::video(film, track, copy, identity, workshop)
     }
 
-    /// The film's picture in another size.
-    pub fn encoded_video(film: &Film, track: &Track, size: Size, identity: &str, workshop: &Arc<Workshop>) -> Self {
-        encoded::video(film, track, size, identity, workshop)
+    /// The film's picture in another size, or with something drawn into it.
+    pub fn encoded_video(film: &Film, track: &Track, size: Size, burn: Option<Burn>, identity: &str, workshop: &Arc<Workshop>) -> Self {
+        encoded::video(film, track, size, burn, identity, workshop)
     }
 
     /// One of the film's sound tracks.

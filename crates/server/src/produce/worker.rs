@@ -490,7 +490,7 @@ impl EncodeWorker {
 
     /// The torrent goes on at the place where ffmpeg is about to read.
     async fn refocus(&self, from: u32, workshop: &Workshop) {
-        let cut = self.target.grid.cut(from) as f64 / f64::from(self.target.grid.timescale);
+        let cut = self.target.grid.cut(from) as f64 / f64::from(self.target.grid.timescale) - self.target.lead_us() as f64 / 1e6;
         let entry = self.entries.iter().take_while(|(seconds, _)| *seconds <= cut).last();
         if let Some((_, byte)) = entry.filter(|_| from > 0) {
             self.input.source.refocus(*byte, self.viewers(workshop)).await;

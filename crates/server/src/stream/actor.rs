@@ -33,6 +33,7 @@ use crate::produce::worker::Reader;
 use crate::segments::{Segment, SegmentError};
 use crate::source::{Source, SourceError};
 use crate::store::{Store, StoreError, StreamRow, TorrentRow};
+use crate::subtitles;
 use crate::swarm::Torrent;
 use crate::tasks::End;
 use crate::torrent::{TorrentError, TorrentState, TorrentStats};
@@ -103,6 +104,7 @@ pub fn first_view(born: &Born) -> StreamView {
         mode: None,
         why: None,
         why_key: None,
+        burn: None,
         video: None,
         audio: None,
         subtitles: None,
@@ -486,7 +488,7 @@ impl Actor {
                 Event::Found(epoch, Found::Metadata)
             }
             Answer::Presentation(epoch, presentation) => {
-                self.stream.seen.send_modify(|seen| describe(&mut seen.view, &presentation));
+                self.stream.seen.send_modify(|seen| describe(&mut seen.view, &presentation, self.stream.options.burn.as_deref()));
                 let (mode, film) = (presentation.plan.mode, &presentation.film);
                 let encoder = presentation.video().is_some_and(|video| video.needs_encoder());
                 self.times = Some((TimeMap::of(&film.index, film.duration, film.source.len()), None));
@@ -960,7 +962,11 @@ async fn opened(
         ));
     }
     let cuttable = film.copy.as_ref().map(|_| ()).map_err(|why| *why);
-    let plan = plan::decide(&film.index, &stream.options.capabilities, stream.options.quality, cuttable);
+    let burn = match &stream.options.burn {
+        Some(id) => subtitles::burn(&film, id).await,
+        None => None,
+    };
+    let plan = plan::decide(&film.index, &stream.options.capabilities, stream.options.quality, burn, cuttable);
     let rungs = match stream.seen.borrow().view.rungs.clone() {
         Some(kept) => kept.into_iter().map(|(width, height)| Size { width, height }).collect(),
         None => film::rungs(&film, &plan, stream.options.quality, stream.options.capabilities.max_height, &ground.workshop),
@@ -1007,11 +1013,15 @@ fn is_full(error: &SegmentError) -> bool {
     matches!(error, SegmentError::Cache(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
 }
 
-fn describe(view: &mut StreamView, presentation: &Presentation) {
+fn describe(view: &mut StreamView, presentation: &Presentation, burn: Option<&str>) {
     let film = &presentation.film;
     let (why, key) = view::why(&presentation.plan.why);
     view.mode = Some(presentation.plan.mode.name().to_owned());
-    view.why = Some(why);
+    view.burn = burn.filter(|_| presentation.plan.burn.is_some()).map(str::to_owned);
+    view.why = Some(match burn.filter(|_| view.burn.is_none()) {
+        Some(missing) => format!("{why}. No subtitles are drawn into it: the film has no images of text with the id {missing}"),
+        None => why,
+    });
     view.why_key = Some(key);
     let encoded = presentation.pictures.iter().filter(|picture| picture.is_encoded()).filter_map(|picture| picture.resolution);
     view.rungs = Some(encoded.map(|size| (size.width, size.height)).collect());

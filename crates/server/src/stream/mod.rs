@@ -83,6 +83,8 @@ pub struct Options {
     pub capabilities: Capabilities,
     /// Which URL to give.
     pub method: Method,
+    /// The subtitle track to draw into the picture.
+    pub burn: Option<String>,
 }
 
 /// What all streams stand on.

@@ -90,6 +90,10 @@ pub struct StreamView {
     /// Stable name of the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_key: Option<String>,
+    /// The subtitle track that is drawn into the picture, by its id. Where one was asked for and this is missing, the film has none of
+    /// that id that could be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burn: Option<String>,
     /// The film's picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoView>,
@@ -134,6 +138,8 @@ pub struct Saved {
     mode: Option<String>,
     why: Option<String>,
     why_key: Option<String>,
+    #[serde(default)]
+    burn: Option<String>,
     video: Option<VideoView>,
     audio: Option<Vec<AudioView>>,
     #[serde(default)]
@@ -156,6 +162,7 @@ impl Saved {
             mode: view.mode,
             why: view.why,
             why_key: view.why_key,
+            burn: view.burn,
             video: view.video,
             audio: view.audio,
             subtitles: view.subtitles,
@@ -175,6 +182,7 @@ impl Saved {
         view.mode = self.mode;
         view.why = self.why;
         view.why_key = self.why_key;
+        view.burn = self.burn;
         view.video = self.video;
         view.audio = self.audio;
         view.subtitles = self.subtitles;

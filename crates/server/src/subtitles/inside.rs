@@ -516,7 +516,7 @@ fn read_text(track: &Track, script: Option<&ass::Script>, pts: i64, duration: Op
 }
 
 /// A text that the container has compressed (Matroska ContentCompAlgo 0, RFC 1950), if it is that.
-fn inflate(payload: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn inflate(payload: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     flate2::read::ZlibDecoder::new(payload).take(u64::from(LARGEST)).read_to_end(&mut text).ok()?;
     Some(text)

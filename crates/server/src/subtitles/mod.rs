@@ -1,9 +1,10 @@
 //! The subtitles of a film as one stream offers them: those inside of it, those beside it in its torrent, and those that somebody sent.
 //!
 //! Nothing here waits for a whole film: the text of a segment comes from the part of the film that the segment is made of. Images of text
-//! are listed, and that is all.
+//! are listed, and drawn into the picture for who asks for it.
 
 mod beside;
+mod burnt;
 mod inside;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,6 +15,7 @@ use balcony_media::playlist::hls;
 use balcony_media::subtitle::{self, Cue, Format, name};
 
 use self::beside::Beside;
+pub use self::burnt::burn;
 pub use self::inside::Inside;
 use crate::film::Film;
 use crate::source::SourceError;
@@ -234,6 +236,17 @@ impl Tracks {
         };
         texts.map(rendition).collect()
     }
+}
+
+/// Whether a track may have this id: `s` and a number from 1 on, as it is written here.
+pub fn is_id(id: &str) -> bool {
+    number(id).is_some()
+}
+
+/// The number in a track's id, from 1 on.
+fn number(id: &str) -> Option<usize> {
+    let number: usize = id.strip_prefix('s')?.parse().ok()?;
+    (number > 0 && id == format!("s{number}")).then_some(number)
 }
 
 /// Languages are compared by their two letters: `eng` is `en`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use balcony_media::codec::{self, Colour};
 use balcony_media::container::{Codec, Track};
 use balcony_media::cut::{self, Cuts};
-use balcony_media::ffmpeg::Encoder;
+use balcony_media::ffmpeg::{Burn, Encoder};
 use balcony_media::ladder::{self, Size};
 
 use super::{Make, ROUNDING, Rendition, USUAL_RATE, table};
@@ -21,7 +21,7 @@ const AAC_CHANNELS: u8 = 2;
 /// Samples of a frame of encoded sound.
 const AAC_FRAME: u32 = 1024;
 
-pub(super) fn video(film: &Film, track: &Track, size: Size, identity: &str, workshop: &Arc<Workshop>) -> Rendition {
+pub(super) fn video(film: &Film, track: &Track, size: Size, burn: Option<Burn>, identity: &str, workshop: &Arc<Workshop>) -> Rendition {
     let picture = track.video.clone().unwrap_or_default();
     let rate = picture.frame_rate.filter(|rate| *rate > 0.0 && *rate <= 240.0);
     let mut frames: Vec<i64> = table(&film.index, track.stream).iter().map(|sample| sample.pts).collect();
@@ -35,7 +35,7 @@ pub(super) fn video(film: &Film, track: &Track, size: Size, identity: &str, work
     let upright = ladder::fit(&picture, ladder::Quality::Source, None);
     let scale = size != upright || picture.pixel_aspect.0 != picture.pixel_aspect.1 || picture.width % 2 + picture.height % 2 > 0;
     let shift = held_back(&frames, encoder.reorder(), frame);
-    let coding = Coding::Pictures { size, scale, interlaced: picture.interlaced, hdr: picture.hdr, encoder, shift, threads: 0 };
+    let coding = Coding::Pictures { size, scale, interlaced: picture.interlaced, hdr: picture.hdr, burn, encoder, shift, threads: 0 };
     let target = Target { stream: track.stream, language: track.language.clone(), grid: grid(&cuts, frame), coding };
     let worker = EncodeWorker::new(film, target, marked(track), identity, workshop);
     // The last one may be of any length, and a peak counts over half a target duration at least (RFC 8216, 4.1).

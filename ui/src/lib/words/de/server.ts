@@ -42,6 +42,7 @@ export const whys: Catalogue["whys"] = {
   interlaced: "Umgewandelt, weil das Bild aus Halbbildern besteht.",
   rotated: "Umgewandelt, weil das Bild gedreht ist.",
   hdr: "Umgewandelt, weil dieses Gerät kein HDR zeigt.",
+  burn: "Umgewandelt, weil Untertitel ins Bild gezeichnet werden.",
   no_index: "Umgewandelt, weil der Film kein Inhaltsverzeichnis hat.",
   sparse_key_frames: "Umgewandelt, weil man im Original kaum springen kann.",
   storage: "Umgewandelt, weil das Original anders abgelegt ist.",
