@@ -25,8 +25,8 @@ const HEAD: u32 = 4096;
 
 /// What to draw for the track with this id; `None` where the film has none of this id that could be.
 pub async fn burn(film: &Film, id: &str) -> Option<Burn> {
-    let own = film.index.tracks.iter().filter(|track| track.kind == Kind::Subtitle);
-    let track = number(id).and_then(|number| own.skip(number - 1).next());
+    let mut own = film.index.tracks.iter().filter(|track| track.kind == Kind::Subtitle);
+    let track = number(id).and_then(|number| own.nth(number - 1));
     let Some(track) = track.filter(|track| is_image(track)) else {
         tracing::warn!(subtitles = id, "the film has no images of text with this id, so none are burnt in");
         return None;
