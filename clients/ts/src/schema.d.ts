@@ -1202,7 +1202,10 @@ export interface components {
         };
         /** @description What to stream, and how. */
         StartRequest: {
-            /** @description A subtitle track to burn in. */
+            /**
+             * @description The id of one of the film's own subtitle tracks, `s1`, `s2` …, to draw into the picture: images of text (PGS, VobSub, DVB). Which one
+             *     is drawn the stream tells once its film is open.
+             */
             burn?: string | null;
             /** @description What the client plays. Without it 8-bit H.264 and AAC are assumed. */
             capabilities?: Record<string, never> | null;
@@ -1243,6 +1246,11 @@ export interface components {
         StreamView: {
             /** @description The film's sound tracks. */
             audio?: components["schemas"]["AudioView"][] | null;
+            /**
+             * @description The subtitle track that is drawn into the picture, by its id. Where one was asked for and this is missing, the film has none of
+             *     that id that could be.
+             */
+            burn?: string | null;
             /** @description RFC 3339. */
             createdAt: string;
             /** @description The same for players of DASH. */
