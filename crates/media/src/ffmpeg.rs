@@ -155,6 +155,25 @@ pub struct AudioJob {
     pub bitrate: u32,
 }
 
+/// One sheet of stills: a few single pictures in, each shown for as many seconds as it has places, one JPEG out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SheetJob {
+    /// Address of the pictures, `http` on loopback: MP4.
+    pub url: String,
+    /// Of one still, upright.
+    pub size: Size,
+    /// Stills side by side.
+    pub columns: u32,
+    /// Stills one below the other.
+    pub rows: u32,
+    /// Clockwise, in degrees, by which the pictures have to be turned.
+    pub rotation: u16,
+    /// PQ or HLG: map the tones to BT.709.
+    pub hdr: bool,
+    /// Places, counted row by row, of which there is no picture.
+    pub dark: Vec<u32>,
+}
+
 /// One look at a file whose container has no index of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeJob {
@@ -331,6 +350,48 @@ impl AudioJob {
             "aresample=48000:rematrix_maxval=1.5,aformat=sample_fmts=fltp:channel_layouts={layout},\
              aresample=48000:async=1:min_hard_comp=0.05:first_pts={first_pts}"
         )
+    }
+}
+
+impl SheetJob {
+    /// The arguments after the program's name. One JPEG comes out on standard output.
+    pub fn args(&self) -> Vec<String> {
+        let mut args = Args(Vec::new());
+        args.all(["-hide_banner", "-loglevel", "error", "-nostdin", "-max_alloc", MAX_ALLOC]);
+        args.all(["-protocol_whitelist", "http,tcp", "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2"]);
+        args.all(["-probesize", "2000000", "-analyzeduration", "1000000", "-fpsprobesize", "0", "-threads", "1"]);
+        args.pair("-i", self.url.clone());
+        args.all(["-map", "0:v:0"]);
+        args.pair("-vf", self.filters());
+        args.all(["-frames:v", "1", "-threads", "1", "-c:v", "mjpeg", "-q:v", "4", "-f", "image2pipe", "pipe:1"]);
+        args.0
+    }
+
+    /// A picture that could not be decoded has the one before it in its place, so that all others keep theirs. JPEG has the matrix of
+    /// BT.601 and the full range.
+    fn filters(&self) -> String {
+        let Size { width, height } = self.size;
+        let mut chain = Vec::new();
+        match self.rotation {
+            90 => chain.push("transpose=clock".to_owned()),
+            180 => chain.push("hflip,vflip".to_owned()),
+            270 => chain.push("transpose=cclock".to_owned()),
+            _ => {}
+        }
+        if self.hdr {
+            chain.push(format!("zscale=w={width}:h={height}:t=linear:npl=100,format=gbrpf32le,zscale=p=bt709"));
+            chain.push("tonemap=tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,format=yuv420p".to_owned());
+        }
+        chain.push(format!("scale=w={width}:h={height}:out_color_matrix=bt601:out_range=full"));
+        chain.push("setsar=1,format=yuvj420p,fps=1:start_time=0".to_owned());
+        let places = self.columns.saturating_mul(self.rows);
+        chain.push(format!("tpad=stop_mode=clone:stop={places}"));
+        if !self.dark.is_empty() {
+            let dark: Vec<String> = self.dark.iter().map(|place| format!("eq(n,{place})")).collect();
+            chain.push(format!("drawbox=w=iw:h=ih:color=0x14161a:t=fill:enable='{}'", dark.join("+")));
+        }
+        chain.push(format!("tile={}x{}", self.columns, self.rows));
+        chain.join(",")
     }
 }
 
@@ -552,6 +613,30 @@ mod tests {
         assert_eq!(job.zero_samples(), 70_090);
         let args = job.args().join(" ");
         assert!(args.contains("first_pts=70090 ") && !args.contains("-ss") && !args.contains("-to"), "{args}");
+    }
+
+    #[test]
+    fn a_sheet_of_stills() {
+        let mut job = SheetJob {
+            url: "http://127.0.0.1:9/x".into(),
+            size: Size { width: 320, height: 180 },
+            columns: 5,
+            rows: 5,
+            rotation: 0,
+            hdr: false,
+            dark: vec![0, 24],
+        };
+        check(
+            &job.args(),
+            "-hide_banner -loglevel error -nostdin -max_alloc 536870912 -protocol_whitelist http,tcp -format_whitelist mov,mp4,m4a,3gp,3g2,mj2
+             -probesize 2000000 -analyzeduration 1000000 -fpsprobesize 0 -threads 1 -i http://127.0.0.1:9/x -map 0:v:0
+             -vf scale=w=320:h=180:out_color_matrix=bt601:out_range=full,setsar=1,format=yuvj420p,fps=1:start_time=0,tpad=stop_mode=clone:stop=25,drawbox=w=iw:h=ih:color=0x14161a:t=fill:enable='eq(n,0)+eq(n,24)',tile=5x5
+             -frames:v 1 -threads 1 -c:v mjpeg -q:v 4 -f image2pipe pipe:1",
+        );
+        job.dark.clear();
+        (job.rotation, job.hdr) = (90, true);
+        let filters = job.filters();
+        assert!(filters.starts_with("transpose=clock,zscale=w=320:h=180:t=linear") && !filters.contains("drawbox"), "{filters}");
     }
 
     #[test]

@@ -54,6 +54,9 @@ impl Limits {
     /// For a look at a file: it reads a few megabytes and ends.
     pub const PROBE: Self = Self { nice: 5, address_space: 4 << 30, cpu_seconds: Some(30), files: 64, file_size: 0 };
 
+    /// For a sheet of stills: a few single pictures, and nothing that anybody waits for.
+    pub const STILLS: Self = Self { nice: 19, address_space: 4 << 30, cpu_seconds: Some(20), files: 64, file_size: 0 };
+
     /// For making the sample film, which is about 20 MB.
     pub const SAMPLE: Self = Self { cpu_seconds: Some(600), file_size: 1 << 30, ..Self::ENCODE };
 }

@@ -15,6 +15,7 @@ use balcony_media::plan::{AudioPlan, Plan, VideoPlan};
 
 use crate::produce::Workshop;
 use crate::produce::encode::FilmInput;
+use crate::produce::previews::Previews;
 use crate::produce::rendition::{AAC, Rendition};
 use crate::source::{Source, SourceError};
 use crate::subtitles;
@@ -48,6 +49,8 @@ pub struct Film {
     pub fragments: Option<mp4::Context>,
     /// What is known of its subtitles.
     pub text: subtitles::Inside,
+    /// Its stills for the time line, where they can be made.
+    pub previews: Option<Previews>,
     renditions: Mutex<HashMap<String, Arc<Rendition>>>,
 }
 
@@ -153,7 +156,9 @@ impl Film {
         let copy = index.video().ok_or(Uncuttable::NoIndex).and_then(|video| cut::copy_cuts(&index, video));
         let duration = cut::duration(&index).unwrap_or(0.0);
         let text = subtitles::Inside::new(&index, &copy);
-        Self { info_hash, file, source, index: Arc::new(index), copy, duration, zero_us, fragments, text, renditions: Mutex::default() }
+        let previews = Previews::of(&index, duration);
+        let (index, renditions) = (Arc::new(index), Mutex::default());
+        Self { info_hash, file, source, index, copy, duration, zero_us, fragments, text, previews, renditions }
     }
 
     /// Whether the index came from the container's own tables.
@@ -190,6 +195,12 @@ impl Film {
     fn rendition(&self, identity: &str, make: impl FnOnce() -> Rendition) -> Arc<Rendition> {
         let mut all = self.renditions.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(identity.to_owned()).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    /// Ends everything that runs for it and deletes what was made of it.
+    pub fn stop(&self) {
+        self.renditions().iter().for_each(|rendition| rendition.stop());
+        self.previews.iter().for_each(Previews::stop);
     }
 
     /// All renditions that exist.

@@ -7,7 +7,8 @@ use balcony_media::cut::{self, Cuts};
 use balcony_media::fmp4::entry::video_range;
 use balcony_media::fmp4::wvtt;
 use balcony_media::playlist::dash::{Content, Mpd, Representation, Role, Set};
-use balcony_media::playlist::hls::{self, Growth, Master, Media, Variant, VideoRange};
+use balcony_media::playlist::hls::{self, Growth, Master, Media, Stills, Variant, VideoRange};
+use balcony_media::playlist::images::Images;
 
 use crate::film::Presentation;
 use crate::produce::rendition::{AAC, Rendition};
@@ -15,6 +16,9 @@ use crate::subtitles::Track;
 
 /// Bits per second that no text has: two lines each second with all their boxes.
 const TEXT_RATE: u64 = 8_000;
+
+/// Name of the folder of stills.
+pub const STILLS: &str = "i1";
 
 /// Sounds of one codec: a player changes between them without setting anything up anew.
 struct Group<'a> {
@@ -77,6 +81,7 @@ pub fn master(presentation: &Presentation) -> Master {
             variants: sound_alone(presentation).into_iter().collect(),
             audio: Vec::new(),
             text: presentation.text.renditions(),
+            images: None,
         };
     }
     let mut variants = Vec::new();
@@ -85,7 +90,18 @@ pub fn master(presentation: &Presentation) -> Master {
         variants.extend(numbered.map(|(at, picture)| variant(at, picture, range(presentation, picture), group)));
     }
     let audio = groups.iter().flat_map(|group| renditions(presentation, group)).collect();
-    Master { variants, audio, text: presentation.text.renditions() }
+    Master { variants, audio, text: presentation.text.renditions(), images: images(presentation).map(stills) }
+}
+
+/// The stills of what is shown.
+fn images(presentation: &Presentation) -> Option<&Images> {
+    presentation.video()?;
+    presentation.film.previews.as_ref().map(|previews| &previews.images)
+}
+
+fn stills(images: &Images) -> Stills {
+    let resolution = (images.size.width, images.size.height);
+    Stills { uri: format!("{STILLS}/index.m3u8"), bandwidth: images.bandwidth(), resolution }
 }
 
 /// How bright a picture is: as the film where it is copied; conversions are mapped to what every screen shows.
@@ -177,7 +193,11 @@ pub fn mpd(presentation: &Presentation) -> Mpd {
     }
     sets.extend(presentation.text.list().iter().filter(|track| track.is_text()).map(|track| written_out(presentation, track)));
     let ends = presentation.all().map(|(_, made)| made.cuts.start_seconds(made.cuts.count()));
-    Mpd { duration: ends.fold(presentation.film.duration, f64::max), sets }
+    Mpd {
+        duration: ends.fold(presentation.film.duration, f64::max),
+        sets,
+        images: images(presentation).map(|images| (STILLS.to_owned(), *images)),
+    }
 }
 
 /// Subtitles as a set of their own, over segments of ISO 14496-30.

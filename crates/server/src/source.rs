@@ -54,6 +54,7 @@ pub struct Source(Arc<Behind>);
 
 enum Behind {
     Local { file: Arc<File>, len: u64, name: String },
+    Memory(Bytes),
     Torrent(FilmFile),
 }
 
@@ -73,6 +74,11 @@ impl Source {
         Ok(Self(Arc::new(Behind::Local { file: Arc::new(file), len, name })))
     }
 
+    /// Bytes that are nowhere on a disk.
+    pub(crate) fn memory(bytes: Bytes) -> Self {
+        Self(Arc::new(Behind::Memory(bytes)))
+    }
+
     pub(crate) fn torrent(file: FilmFile) -> Self {
         Self(Arc::new(Behind::Torrent(file)))
     }
@@ -82,6 +88,7 @@ impl Source {
     pub fn len(&self) -> u64 {
         match &*self.0 {
             Behind::Local { len, .. } => *len,
+            Behind::Memory(bytes) => bytes.len() as u64,
             Behind::Torrent(film) => film.len(),
         }
     }
@@ -90,6 +97,7 @@ impl Source {
     pub fn name(&self) -> &str {
         match &*self.0 {
             Behind::Local { name, .. } => name,
+            Behind::Memory(_) => "",
             Behind::Torrent(film) => film.name(),
         }
     }
@@ -97,7 +105,7 @@ impl Source {
     /// Length of the torrent's pieces in bytes; `None` for a local file.
     pub fn piece_len(&self) -> Option<u64> {
         match &*self.0 {
-            Behind::Local { .. } => None,
+            Behind::Local { .. } | Behind::Memory(_) => None,
             Behind::Torrent(film) => Some(film.piece_len()),
         }
     }
@@ -105,7 +113,7 @@ impl Source {
     /// Whether every byte of the range is verified and on disk. An empty range is.
     pub fn available(&self, range: Range<u64>) -> bool {
         match &*self.0 {
-            Behind::Local { len, .. } => range.end <= *len,
+            Behind::Local { .. } | Behind::Memory(_) => range.end <= self.len(),
             Behind::Torrent(film) => film.available(&range),
         }
     }
@@ -114,7 +122,7 @@ impl Source {
     pub fn available_from(&self, offset: u64, max: u64) -> u64 {
         let end = offset.saturating_add(max).min(self.len());
         match &*self.0 {
-            Behind::Local { .. } => end.saturating_sub(offset),
+            Behind::Local { .. } | Behind::Memory(_) => end.saturating_sub(offset),
             Behind::Torrent(film) => film.first_missing(&(offset..end)).unwrap_or(end).saturating_sub(offset),
         }
     }
@@ -125,7 +133,7 @@ impl Source {
     pub async fn wait_available(&self, range: Range<u64>) -> Result<(), SourceError> {
         self.check(range.start, range.end.saturating_sub(range.start))?;
         match &*self.0 {
-            Behind::Local { .. } => Ok(()),
+            Behind::Local { .. } | Behind::Memory(_) => Ok(()),
             Behind::Torrent(film) => film.wait(&range, None).await,
         }
     }
@@ -137,6 +145,19 @@ impl Source {
             film.wait(&(offset..end), None).await?;
         }
         self.read_present(offset, len, None).await
+    }
+
+    /// The bytes `[offset, offset + len)`, if all of them are here: nothing is fetched for them, and nothing waited for.
+    pub async fn read_here(&self, offset: u64, len: usize) -> Option<Bytes> {
+        let end = self.check(offset, len as u64).ok()?;
+        if !self.available(offset..end) {
+            return None;
+        }
+        if let Behind::Memory(bytes) = &*self.0 {
+            return Some(held(bytes, offset, len));
+        }
+        let (read, holds) = self.read_file(offset, len).await.ok()?;
+        read.ok().filter(|_| holds)
     }
 
     /// Somebody watches what is made of it: it is not given up to make room for another film.
@@ -158,7 +179,7 @@ impl Source {
     /// refocus that could not be done is a seek that takes longer.
     pub async fn refocus(&self, offset: u64, viewers: usize) -> Refocus {
         match &*self.0 {
-            Behind::Local { .. } => Refocus::NotNeeded,
+            Behind::Local { .. } | Behind::Memory(_) => Refocus::NotNeeded,
             Behind::Torrent(film) => film.refocus(offset, viewers).await,
         }
     }
@@ -172,6 +193,7 @@ impl Source {
     pub(crate) fn file(&self) -> Result<Arc<File>, SourceError> {
         match &*self.0 {
             Behind::Local { file, .. } => Ok(file.clone()),
+            Behind::Memory(_) => Err(SourceError::Io(io::ErrorKind::Unsupported)),
             Behind::Torrent(film) => film.open(),
         }
     }
@@ -180,7 +202,7 @@ impl Source {
     /// [`read_at`](Self::read_at) waits until it is here again. Blocks for a moment.
     pub(crate) fn still_holds(&self, range: &Range<u64>) -> bool {
         match &*self.0 {
-            Behind::Local { .. } => true,
+            Behind::Local { .. } | Behind::Memory(_) => true,
             Behind::Torrent(film) => film.still_holds(range),
         }
     }
@@ -189,6 +211,9 @@ impl Source {
     async fn read_present(&self, offset: u64, len: usize, want: Option<&Want>) -> Result<Bytes, SourceError> {
         if len == 0 {
             return Ok(Bytes::new());
+        }
+        if let Behind::Memory(bytes) = &*self.0 {
+            return Ok(held(bytes, offset, len));
         }
         let range = offset..offset.saturating_add(len as u64);
         let mut doubted = None;
@@ -274,6 +299,12 @@ impl Cursor {
     }
 }
 
+/// As much of a range as there is.
+fn held(bytes: &Bytes, offset: u64, len: usize) -> Bytes {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(from..from.saturating_add(len).min(bytes.len()))
+}
+
 /// Fills the whole buffer from `offset` on, whatever the file's own position is.
 pub(crate) fn read_exact_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
     #[cfg(unix)]
@@ -313,6 +344,18 @@ mod tests {
         assert_eq!(source.read_at(u64::MAX, 1).await, Err(SourceError::PastEnd));
         assert!(source.available(0..10) && !source.available(0..11));
         assert_eq!(source.refocus(5, 1).await, Refocus::NotNeeded);
+    }
+
+    #[tokio::test]
+    async fn memory_is_read_like_a_file() {
+        let source = Source::memory(Bytes::from_static(b"0123456789"));
+        assert_eq!(source.len(), 10);
+        assert_eq!(&source.read_at(3, 4).await.expect("within")[..], b"3456");
+        assert_eq!(source.read_at(8, 3).await, Err(SourceError::PastEnd));
+        let mut cursor = source.cursor(8);
+        assert_eq!(&cursor.read(5).await.expect("bytes")[..], b"89");
+        assert_eq!(source.read_here(9, 1).await.as_deref(), Some(&b"9"[..]));
+        assert_eq!(source.read_here(9, 2).await, None);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use super::hls::language;
+use super::images::Images;
 use crate::cut::Cuts;
 
 /// Longest title in characters.
@@ -17,6 +18,8 @@ const LONGEST_TITLE: usize = 120;
 pub struct Mpd {
     /// Everything that can be chosen.
     pub sets: Vec<Set>,
+    /// Stills for the time line, where there are some, and the name of their folder.
+    pub images: Option<(String, Images)>,
     /// Length of the film in seconds.
     pub duration: f64,
 }
@@ -109,8 +112,31 @@ pub fn mpd(mpd: &Mpd) -> String {
     for (at, set) in mpd.sets.iter().enumerate() {
         adaptation_set(&mut out, at, set);
     }
+    if let Some((name, images)) = &mpd.images {
+        image_set(&mut out, mpd.sets.len(), name, images);
+    }
     out.push_str(" </Period>\n</MPD>\n");
     out
+}
+
+/// Sheets of stills (DASH-IF IOP 4.3, 6.2.6): a player that does not know the property has to pass over them.
+fn image_set(out: &mut String, at: usize, name: &str, images: &Images) {
+    let (width, height) = images.sheet_size();
+    put(
+        out,
+        format_args!(
+            "  <AdaptationSet id=\"{at}\" contentType=\"image\" mimeType=\"image/jpeg\">\n   \
+             <SegmentTemplate timescale=\"1\" duration=\"{}\" media=\"$RepresentationID$/$Number$.jpg\" startNumber=\"0\"/>\n   \
+             <Representation id=\"{}\" bandwidth=\"{}\" width=\"{width}\" height=\"{height}\">\n    \
+             <EssentialProperty schemeIdUri=\"http://dashif.org/guidelines/thumbnail_tile\" value=\"{}x{}\"/>\n   \
+             </Representation>\n  </AdaptationSet>\n",
+            images.sheet_seconds(),
+            text(name),
+            images.bandwidth(),
+            images.columns,
+            images.rows,
+        ),
+    );
 }
 
 fn adaptation_set(out: &mut String, at: usize, set: &Set) {
@@ -305,7 +331,21 @@ mod tests {
                 channels: 6,
             }],
         };
-        Mpd { sets: vec![set, ladder, sound], duration: 9.175_833 }
+        Mpd { sets: vec![set, ladder, sound], images: None, duration: 9.175_833 }
+    }
+
+    #[test]
+    fn stills_are_a_set_of_their_own() {
+        let picture = crate::container::Picture { width: 1920, height: 1080, ..Default::default() };
+        let images = Images::of(&picture, 7200.0).expect("stills");
+        let read = dash_mpd_core::parse(&mpd(&Mpd { images: Some(("i1".into(), images)), ..film() })).expect("a manifest");
+        let set = &read.periods[0].adaptations[3];
+        assert_eq!((set.contentType.as_deref(), set.mimeType.as_deref()), (Some("image"), Some("image/jpeg")));
+        let template = set.SegmentTemplate.as_ref().expect("a template");
+        assert_eq!((template.duration, template.startNumber, template.timescale), (Some(250.0), Some(0), Some(1)));
+        let one = &set.representations[0];
+        assert_eq!((one.width, one.height), (Some(1600), Some(900)));
+        assert_eq!(one.essential_property[0].value.as_deref(), Some("5x5"));
     }
 
     #[test]

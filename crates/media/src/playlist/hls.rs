@@ -22,6 +22,19 @@ pub struct Master {
     pub audio: Vec<Rendition>,
     /// Subtitles. All belong to every variant.
     pub text: Vec<Text>,
+    /// Stills for the time line, where there are some.
+    pub images: Option<Stills>,
+}
+
+/// Stills for the time line (`EXT-X-IMAGE-STREAM-INF`, Roku's extension; players that do not know it pass over it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stills {
+    /// Of its media playlist, relative to the master.
+    pub uri: String,
+    /// Upper bound of bits per second.
+    pub bandwidth: u64,
+    /// Pixels of one still, across and down.
+    pub resolution: (u32, u32),
 }
 
 /// Subtitles to choose (`EXT-X-MEDIA` of type `SUBTITLES`).
@@ -120,6 +133,16 @@ pub fn master(playlist: &Master) -> String {
     texts(&mut out, &playlist.text);
     for variant in &playlist.variants {
         stream(&mut out, variant, !playlist.text.is_empty());
+    }
+    if let Some(Stills { uri, bandwidth, resolution: (width, height) }) = &playlist.images {
+        put(
+            &mut out,
+            format_args!(
+                "#EXT-X-IMAGE-STREAM-INF:BANDWIDTH={},RESOLUTION={width}x{height},CODECS=\"jpeg\",URI=\"{}\"\n",
+                bandwidth.max(&1),
+                Uri(uri)
+            ),
+        );
     }
     out
 }
@@ -406,6 +429,7 @@ mod tests {
             ..copy.clone()
         };
         Master {
+            images: None,
             text: Vec::new(),
             variants: vec![copy, rung],
             audio: vec![
@@ -442,6 +466,15 @@ mod tests {
         assert_eq!(read.variants.len(), 2);
         assert_eq!(read.variants[0].codecs.as_deref(), Some("avc1.640028,mp4a.40.2"));
         assert_eq!(read.alternatives.iter().filter(|media| media.default).count(), 1);
+    }
+
+    #[test]
+    fn stills_are_told_behind_the_pictures() {
+        let stills = Stills { uri: "i1/index.m3u8".into(), bandwidth: 20_000, resolution: (320, 180) };
+        let text = master(&Master { images: Some(stills), ..film() });
+        let line = "#EXT-X-IMAGE-STREAM-INF:BANDWIDTH=20000,RESOLUTION=320x180,CODECS=\"jpeg\",URI=\"i1/index.m3u8\"\n";
+        assert_eq!(text, master(&film()) + line);
+        assert_eq!(parsed(&text).variants, parsed(&master(&film())).variants);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::download;
 use super::events;
 use super::line::Line;
 use super::listener::Peer;
+use super::previews;
 use super::problem::{Code, Path, Problem};
 use super::rate::{self, Limits};
 use super::subtitles;
@@ -41,12 +42,12 @@ const STALL: Duration = Duration::from_secs(60);
 /// Bytes of the original file in one piece of a body.
 const READ: usize = 256 * 1024;
 
-const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
+pub(super) const HLS: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
 const DASH: HeaderValue = HeaderValue::from_static("application/dash+xml");
 const VIDEO: HeaderValue = HeaderValue::from_static("video/mp4");
 const AUDIO: HeaderValue = HeaderValue::from_static("audio/mp4");
 /// Segments never change; playlists may when the server learns more.
-const FOREVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
+pub(super) const FOREVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 pub(super) const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// The routes under `/m/<ticket>/`.
@@ -131,6 +132,7 @@ async fn mpd(Extension(viewing): Extension<Viewing>) -> Result<Response, Problem
 }
 
 async fn of_rendition(
+    State(streams): State<Arc<Streams>>,
     Extension(viewing): Extension<Viewing>,
     method: Method,
     headers: HeaderMap,
@@ -138,6 +140,9 @@ async fn of_rendition(
 ) -> Result<Response, Problem> {
     let deadline = Instant::now() + DEADLINE;
     let presentation = presentation(&viewing).await?;
+    if rendition == manifest::STILLS {
+        return previews::of_film(&presentation, &streams.ground().workshop, &name).await;
+    }
     if let Some(text) = presentation.text.by_id(&rendition) {
         return subtitles::of_track(&presentation, &text, &name, deadline).await;
     }

@@ -35,6 +35,7 @@ pub mod pages;
 pub mod pairing;
 pub mod people;
 pub mod places;
+mod previews;
 pub mod problem;
 pub mod rate;
 pub mod sample;

@@ -158,6 +158,12 @@ impl Encoders {
         lock(&self.inner).running.len()
     }
 
+    /// Whether anybody waits right now for what a production makes, or for an encoder.
+    pub fn is_awaited(&self) -> bool {
+        let inner = lock(&self.inner);
+        !inner.waiting.is_empty() || inner.running.values().any(|running| running.awaited > 0)
+    }
+
     fn settle(&self, inner: &mut Inner) {
         let alarm = inner.settle(Instant::now());
         self.alarm.send_if_modified(|before| std::mem::replace(before, alarm) != alarm);

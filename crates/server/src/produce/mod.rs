@@ -5,6 +5,7 @@ pub mod copy;
 pub mod encode;
 pub mod encoders;
 pub mod pace;
+pub mod previews;
 pub mod probe;
 pub mod rendition;
 pub mod worker;
@@ -30,13 +31,22 @@ pub struct Workshop {
     pub encoders: Arc<Encoders>,
     /// How fast they are.
     pub pace: Paced,
+    /// Held by who makes a sheet of stills: one at a time.
+    pub sheets: tokio::sync::Semaphore,
     films: Mutex<HashMap<(InfoHash, usize), Arc<Film>>>,
 }
 
 impl Workshop {
     /// A workshop with no films in it.
     pub fn new(tools: Tools, segments: Arc<SegmentStore>, encoders: usize, pace: Paced) -> Arc<Self> {
-        Arc::new(Self { tools, segments, encoders: Encoders::new(encoders), pace, films: Mutex::default() })
+        Arc::new(Self {
+            tools,
+            segments,
+            encoders: Encoders::new(encoders),
+            pace,
+            sheets: tokio::sync::Semaphore::new(1),
+            films: Mutex::default(),
+        })
     }
 
     /// Finds out how fast the encoders are, unless that is known.
@@ -59,9 +69,7 @@ impl Workshop {
     /// Ends everything that runs for a film and deletes what was made of it.
     pub fn forget(&self, info_hash: InfoHash, file: usize) {
         let film = self.films().remove(&(info_hash, file));
-        for rendition in film.iter().flat_map(|film| film.renditions()) {
-            rendition.stop();
-        }
+        film.iter().for_each(|film| film.stop());
     }
 
     /// The same if nobody plays it any more; `false` where somebody does.
@@ -74,9 +82,7 @@ impl Workshop {
             }
             films.remove(&(info_hash, file))
         };
-        for rendition in film.iter().flat_map(|film| film.renditions()) {
-            rendition.stop();
-        }
+        film.iter().for_each(|film| film.stop());
         true
     }
 
