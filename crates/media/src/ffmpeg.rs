@@ -388,7 +388,7 @@ impl SheetJob {
         chain.push(format!("tpad=stop_mode=clone:stop={places}"));
         if !self.dark.is_empty() {
             let dark: Vec<String> = self.dark.iter().map(|place| format!("eq(n,{place})")).collect();
-            chain.push(format!("drawbox=w=iw:h=ih:color=0x14161a:t=fill:enable='{}'", dark.join("+")));
+            chain.push(format!("drawbox=w=iw:h=ih:color=0x0a0b0d:t=fill:enable='{}'", dark.join("+")));
         }
         chain.push(format!("tile={}x{}", self.columns, self.rows));
         chain.join(",")
@@ -630,7 +630,7 @@ mod tests {
             &job.args(),
             "-hide_banner -loglevel error -nostdin -max_alloc 536870912 -protocol_whitelist http,tcp -format_whitelist mov,mp4,m4a,3gp,3g2,mj2
              -probesize 2000000 -analyzeduration 1000000 -fpsprobesize 0 -threads 1 -i http://127.0.0.1:9/x -map 0:v:0
-             -vf scale=w=320:h=180:out_color_matrix=bt601:out_range=full,setsar=1,format=yuvj420p,fps=1:start_time=0,tpad=stop_mode=clone:stop=25,drawbox=w=iw:h=ih:color=0x14161a:t=fill:enable='eq(n,0)+eq(n,24)',tile=5x5
+             -vf scale=w=320:h=180:out_color_matrix=bt601:out_range=full,setsar=1,format=yuvj420p,fps=1:start_time=0,tpad=stop_mode=clone:stop=25,drawbox=w=iw:h=ih:color=0x0a0b0d:t=fill:enable='eq(n,0)+eq(n,24)',tile=5x5
              -frames:v 1 -threads 1 -c:v mjpeg -q:v 4 -f image2pipe pipe:1",
         );
         job.dark.clear();

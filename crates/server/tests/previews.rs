@@ -22,16 +22,16 @@ use swarm::{Swarm, SwarmOptions};
 
 /// Seconds between key frames, of the film, of one still; stills of a sheet; pixels of a still.
 const KEYS: f64 = 2.6;
-const LENGTH: f64 = 60.0;
+const LENGTH: f64 = 59.5;
 const EACH: f64 = 2.0;
 const ON_SHEET: usize = 25;
 const SIZE: (usize, usize) = (320, 180);
 /// Grey of a place of which there is nothing.
-const DARK: f64 = 22.0;
+const DARK: f64 = 25.0;
 
 /// Grey by whole seconds, with some noise, so that there is something to fetch.
 fn film(name: &str, coding: &str) -> PathBuf {
-    let picture = format!("-f lavfi -i color=black:s=320x180:r=25:d={LENGTH},geq=lum=40+3*floor(T):cb=128:cr=128,noise=alls=12:allf=t");
+    let picture = format!("-f lavfi -i color=black:s=320x180:r=25:d={LENGTH},geq=lum=70+2*floor(T):cb=128:cr=128,noise=alls=12:allf=t");
     by_ffmpeg(name, &format!("{picture} {} -force_key_frames expr:gte(t,n_forced*{KEYS}) {coding} -g 999 {AAC}", sound(LENGTH)))
 }
 
@@ -44,7 +44,7 @@ fn expected(n: usize) -> f64 {
     let (start, end) = (n as f64 * EACH, ((n + 1) as f64 * EACH).min(LENGTH));
     let last = ((LENGTH - 0.04) / KEYS).floor();
     let key = (f64::midpoint(start, end) / KEYS).round().min(last) * KEYS;
-    (40.0 + 3.0 * (key + 0.001).floor() - 16.0) * 255.0 / 219.0
+    (70.0 + 2.0 * (key + 0.001).floor() - 16.0) * 255.0 / 219.0
 }
 
 /// Mean grey of each still of a sheet; the sheet has to have the size that was told.

@@ -370,7 +370,10 @@ fn clip(track: &Track, gathered: &Gathered) -> Option<Bytes> {
             pictures.push((if pictures.is_empty() { 0 } else { place }, gathered.frames.get(key)?));
         }
     }
-    let ends = pictures.iter().skip(1).map(|(place, _)| *place).chain([u32::try_from(gathered.shown.len()).ok()?]);
+    // Whether the last picture of a clip counts is not the same in all versions of ffmpeg: it stands there twice.
+    let behind = u32::try_from(gathered.shown.len()).ok()?;
+    pictures.extend(pictures.last().map(|(_, bytes)| (behind, *bytes)));
+    let ends = pictures.iter().skip(1).map(|(place, _)| *place).chain([behind.saturating_add(1)]);
     let rows: Option<Vec<Row>> = pictures
         .iter()
         .zip(ends)
@@ -450,6 +453,6 @@ mod tests {
             }
         }
         let packet = |pts, duration, data: &'static [u8]| (pts, duration, true, Bytes::from_static(data));
-        assert_eq!(found, [packet(0, 4000, b"three"), packet(4000, 1000, b"seven"), packet(5000, 2000, b"8")]);
+        assert_eq!(found, [packet(0, 4000, b"three"), packet(4000, 1000, b"seven"), packet(5000, 2000, b"8"), packet(7000, 1000, b"8")]);
     }
 }
