@@ -207,21 +207,20 @@ impl Previews {
             let reach = u64::from(self.images.each) * u64::from(self.timescale);
             let mut shown = None;
             for key in images::nearest(&self.times, at, reach) {
-                if !looked.contains_key(&key) {
-                    let found = self.find(film, key, room).await;
-                    if let Found::Here(bytes) = &found {
-                        room = room.saturating_sub(bytes.len());
-                    }
-                    looked.insert(key, found);
-                }
-                match looked.get(&key) {
-                    Some(Found::Here(bytes)) => {
-                        gathered.frames.insert(key, bytes.clone());
+                let found = match looked.get(&key) {
+                    Some(found) => found.clone(),
+                    None => self.find(film, key, room).await,
+                };
+                let before = looked.insert(key, found.clone());
+                match found {
+                    Found::Here(bytes) => {
+                        room = room.saturating_sub(if before.is_none() { bytes.len() } else { 0 });
+                        gathered.frames.insert(key, bytes);
                         shown = Some(key);
                         break;
                     }
-                    Some(Found::NotYet) => gathered.is_whole = false,
-                    Some(Found::Never) | None => {}
+                    Found::NotYet => gathered.is_whole = false,
+                    Found::Never => {}
                 }
             }
             gathered.shown.push(shown);
