@@ -322,37 +322,46 @@ async fn locate(film: &Film, track: &Track, key: &KeyFrame) -> Result<Frame, Fou
     }
 }
 
-/// A coded picture so that a decoder shows it for itself, whatever it was given before. H.264: only one that all decoders begin anew at (IDR);
-/// at others the order of pictures goes on that are missing here. HEVC: an end of sequence behind it does the same.
+/// A coded picture so that a decoder shows it for itself, whatever it was given before. H.264: only one at which all decoders begin anew
+/// (IDR); at others the order of pictures goes on that are missing here. HEVC: a clean random access is told as a broken link, which has
+/// the same slices and begins anew (ITU-T H.265, 8.1.3; splicing does so).
 fn alone(track: &Track, coded: &[u8]) -> Option<Bytes> {
     const IDR: u8 = 5;
-    const END_OF_SEQUENCE: [u8; 2] = [36 << 1, 1];
+    const CLEAN_RANDOM_ACCESS: u8 = 21;
+    const BROKEN_LINK: u8 = 18;
     match track.codec {
         Codec::H264 => {
-            let width = usize::from(track.config.get(4)? & 3) + 1;
-            let units = units(coded, width);
-            units.into_iter().any(|unit| unit.first().is_some_and(|head| head & 0x1f == IDR)).then(|| Bytes::copy_from_slice(coded))
+            let heads = heads(coded, usize::from(track.config.get(4)? & 3) + 1);
+            let begins = heads.into_iter().any(|at| coded.get(at).is_some_and(|head| head & 0x1f == IDR));
+            begins.then(|| Bytes::copy_from_slice(coded))
         }
         Codec::Hevc => {
-            let width = usize::from(track.config.get(21)? & 3) + 1;
             let mut out = coded.to_vec();
-            out.resize(coded.len() + width - 1, 0);
-            out.push(2);
-            out.extend(END_OF_SEQUENCE);
+            for at in heads(coded, usize::from(track.config.get(21)? & 3) + 1) {
+                if let Some(head) = out.get_mut(at).filter(|head| **head >> 1 & 0x3f == CLEAN_RANDOM_ACCESS) {
+                    *head = *head & 0x81 | BROKEN_LINK << 1;
+                }
+            }
             Some(Bytes::from(out))
         }
         _ => Some(Bytes::copy_from_slice(coded)),
     }
 }
 
-/// NAL units behind lengths of `width` bytes, as far as they are whole.
-fn units(mut coded: &[u8], width: usize) -> Vec<&[u8]> {
+/// Where NAL units begin behind lengths of `width` bytes, as far as they are whole.
+fn heads(coded: &[u8], width: usize) -> Vec<usize> {
     let mut all = Vec::new();
-    while let Some((len, rest)) = coded.split_at_checked(width) {
+    let mut at = 0_usize;
+    while let Some(len) = coded.get(at..at.saturating_add(width)) {
         let len = len.iter().fold(0_usize, |len, byte| len << 8 | usize::from(*byte));
-        let Some((unit, rest)) = rest.split_at_checked(len) else { break };
-        all.push(unit);
-        coded = rest;
+        let (head, end) = (at + width, (at + width).saturating_add(len));
+        if end > coded.len() {
+            break;
+        }
+        if len > 0 {
+            all.push(head);
+        }
+        at = end;
     }
     all
 }
@@ -433,8 +442,8 @@ mod tests {
         for (coded, shows) in table {
             assert_eq!(alone(&avc, coded).is_some(), shows, "{coded:?}");
         }
-        let hevc = alone(&track(Codec::Hevc), b"\0\0\0\x02\x26\x01").expect("always");
-        assert_eq!(&hevc[..], b"\0\0\0\x02\x26\x01\0\0\0\x02\x48\x01");
+        let hevc = alone(&track(Codec::Hevc), b"\0\0\0\x02\x26\x01\0\0\0\x02\x2a\x01\0\0\0\x02\x2a").expect("always");
+        assert_eq!(&hevc[..], b"\0\0\0\x02\x26\x01\0\0\0\x02\x24\x01\0\0\0\x02\x2a");
         assert_eq!(alone(&track(Codec::Vp9), b"xyz").as_deref(), Some(&b"xyz"[..]));
     }
 
