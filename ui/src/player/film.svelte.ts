@@ -12,6 +12,8 @@ import { beginAt, inside } from "./place";
 import { Playback } from "./playback.svelte";
 import { Texts } from "./texts.svelte";
 
+type Subtitle = NonNullable<Stream["subtitles"]>[number];
+
 const SOUND = "balcony.player.sound";
 const VOLUME = "balcony.player.volume";
 /** A stop of so many milliseconds, while nothing is late in the computer, tells that the line does not carry the picture. */
@@ -157,7 +159,7 @@ export class Film {
   use(method: Method): void {
     this.method = preferences.method = method;
     if (this.sourceBy(method)) this.#reload();
-    else void this.changeTo(this.stream.quality as Quality, method);
+    else void this.changeTo(this.stream.quality as Quality, { method });
   }
 
   hear(sound: Sound): void {
@@ -190,7 +192,7 @@ export class Film {
   }
 
   /** A size that another stream of the same film has. It takes over when it is ready; until then this one plays on. */
-  async changeTo(quality: Quality, method: Method = "auto"): Promise<void> {
+  async changeTo(quality: Quality, { method = "auto" as Method, burn = this.stream.burn ?? undefined as string | undefined } = {}): Promise<void> {
     this.giveUpChange();
     const end = (this.#changing = new AbortController());
     const { infoHash, fileIndex } = this.stream;
@@ -198,7 +200,7 @@ export class Film {
     this.refused = undefined;
     let started: Stream | undefined;
     try {
-      started = await session.balcony.startStream(`magnet:?xt=urn:btih:${infoHash}`, { quality, method: method === "auto" ? undefined : method, fileIndex: fileIndex ?? undefined, capabilities: await capabilities() }, { signal: end.signal });
+      started = await session.balcony.startStream(`magnet:?xt=urn:btih:${infoHash}`, { quality, method: method === "auto" ? undefined : method, fileIndex: fileIndex ?? undefined, burn: burn || undefined, capabilities: await capabilities() }, { signal: end.signal });
       const ready = await session.balcony.waitForReady(started.streamId, (stream) => !end.signal.aborted && (this.change = { quality, stream }), { signal: end.signal });
       if (!end.signal.aborted) await this.#takeOver(ready, end.signal);
     } catch (error) {
@@ -207,6 +209,16 @@ export class Film {
     } finally {
       if (this.#changing === end) this.change = undefined;
     }
+  }
+
+  /** Subtitles that are images and can only be drawn into the picture. */
+  get images(): Subtitle[] {
+    return (this.stream.subtitles ?? []).filter(({ kind }) => kind === "image");
+  }
+
+  /** Has these drawn into the picture, or none any more. */
+  draw(id: string | undefined): void {
+    if (id !== (this.stream.burn ?? undefined)) void this.changeTo(this.stream.quality as Quality, { burn: id ?? "" });
   }
 
   giveUpChange(): void {

@@ -40,6 +40,7 @@ export const say = {
   playSubtitles: "Untertitel",
   subtitlesAre: (given: { value: string }) => `Untertitel: ${given.value}`,
   noSubtitles: "Keine Untertitel",
+  drawnSubtitles: "Ins Bild gezeichnet",
   textsForced: "Nur fremdsprachige Stellen",
   ownSubtitles: "Von diesem Gerät",
   openSubtitles: "Untertitel hinzufügen",

@@ -40,6 +40,7 @@ export const say = {
   playSubtitles: "Subtitles",
   subtitlesAre: (given: { value: string }) => `Subtitles: ${given.value}`,
   noSubtitles: "No subtitles",
+  drawnSubtitles: "Drawn into the picture",
   textsForced: "Only foreign parts",
   ownSubtitles: "From this device",
   openSubtitles: "Add subtitles",
