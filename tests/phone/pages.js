@@ -6,6 +6,9 @@ import { extname, join } from "node:path";
 
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".webmanifest": "application/manifest+json" };
 
+/** What is said of a worker that may not be. */
+const BLOCKED = /^Service Worker registration blocked/;
+
 /** A context of the browser in which this device is paired. `said` collects what a page complains of. */
 export async function device(browser, server, options = {}) {
   const folder = process.env.PAGES_UNDER_TEST;
@@ -16,7 +19,7 @@ export async function device(browser, server, options = {}) {
   const said = [];
   context.on("page", (page) => {
     page.on("pageerror", (error) => said.push(error.stack));
-    page.on("console", (message) => ["error", "warning"].includes(message.type()) && said.push(`${message.text()} ${message.location().url}`));
+    page.on("console", (message) => ["error", "warning"].includes(message.type()) && !BLOCKED.test(message.text()) && said.push(`${message.text()} ${message.location().url}`));
   });
   return { context, said };
 }

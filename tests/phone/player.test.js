@@ -45,6 +45,7 @@ const button = (name) => page.getByRole("button", { name, exact: true });
 async function wake() {
   await page.mouse.move(195, 200);
   await page.mouse.move(195, 210);
+  await until("the controls do not come", () => !document.querySelector(".player.bare"));
 }
 
 /** Opens a sheet by its chip, and chooses in it. */
@@ -58,6 +59,8 @@ async function jump(part) {
   await wake();
   const { x, y, width, height } = await page.getByRole("slider", { name: "Position" }).boundingBox();
   await page.mouse.click(x + width * part, y + height / 2);
+  // The place is taken at once; its picture may take as long as it takes.
+  await until(`it does not jump to ${part * 100} %`, (part) => { const { currentTime, duration } = document.querySelector("video"); return Math.abs(currentTime - part * duration) < 5; }, part);
 }
 
 before(async () => {
