@@ -3,6 +3,7 @@
 //! Thin: what the tray shows is made of what the server tells over HTTP, as to every other client, and there is no command of Tauri's
 //! own. Whether there can be a tray and a window is decided before Tauri is touched, for without a display it panics.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(all(windows, not(debug_assertions)), windows_subsystem = "windows")]
 
 mod awake;

@@ -3,6 +3,8 @@
 //! In the order of a magnet's way: [`magnet`] is checked, [`container`] tells what the film file holds, [`cut`] divides it into
 //! segments, [`plan`] decides what is copied and what is converted, [`fmp4`] packages, [`playlist`] tells the player.
 
+#![forbid(unsafe_code)]
+
 pub mod codec;
 pub mod container;
 pub mod cut;

@@ -18,6 +18,7 @@ use crate::config::{Command, Resolved};
 use crate::data_dir::{DataDir, Run, make_private};
 use crate::doctor::Examinations;
 use crate::download::Downloads;
+use crate::heap::Heap;
 use crate::history::History;
 use crate::http::base::Base;
 use crate::http::bind::{self, Doors, Ports};
@@ -202,7 +203,9 @@ pub async fn run(
         downloads: Downloads::open(&config.cache_dir.join("kept"), budget.clone(), behind.clone())
             .context("the folder of films to keep cannot be used")?,
         limits: QueueLimits { per_device: config.max_streams_per_device, waiting: config.queue_length, per_person: PER_PERSON },
+        heap: Arc::<Heap>::default(),
     };
+    let heap = ground.heap.clone();
     let streams = Streams::new(Arc::new(ground));
     streams.restore().await?;
     behind.spawn_ending("last seen", |stopping| devices.clone().tend(stopping));
@@ -212,6 +215,7 @@ pub async fn run(
     }
     behind.spawn_ending("copies", |stopping| store.clone().tend_copies(stopping));
     behind.spawn_ending("ticket keys", |stopping| streams.clone().tend_keys(stopping));
+    behind.spawn_ending("heap", |stopping| async move { heap.tend(stopping).await });
     behind.spawn_ending("budget", |stopping| keep_budget(budget, torrents.clone(), settings.live(), stopping));
     let app = App {
         config: config.clone(),

@@ -14,6 +14,7 @@ pub mod discovery;
 pub mod doctor;
 pub mod download;
 pub mod film;
+pub mod heap;
 pub mod history;
 pub mod http;
 pub mod lan;

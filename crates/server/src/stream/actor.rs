@@ -558,6 +558,7 @@ impl Actor {
         let file = self.stream.seen.borrow().view.file_index;
         let closed = file.is_none_or(|file| ground.workshop.rest(*info_hash, file));
         self.lingers = !(closed && ground.torrents.rest(info_hash).await);
+        ground.heap.freed();
     }
 
     /// Opens the film of a stream that sleeps.
@@ -833,6 +834,7 @@ impl Actor {
         let (_, film_needed) = self.streams.others_need(&self.stream.id, &self.stream.magnet, Some(file));
         if !film_needed {
             self.streams.ground.workshop.forget(self.stream.magnet.info_hash, file);
+            self.streams.ground.heap.freed();
             // A stream that has failed keeps its bytes, but nothing more is fetched for it.
             self.torrent.iter().for_each(|torrent| torrent.release(file));
         }

@@ -30,6 +30,7 @@ use self::state::{Event, State};
 use self::view::{DownloadView, Named, Saved, StreamView};
 use crate::download::{self, Downloads};
 use crate::film::Presentation;
+use crate::heap::Heap;
 use crate::history::{self, History};
 use crate::lock::lock;
 use crate::metrics::Making;
@@ -113,6 +114,8 @@ pub struct Ground {
     pub limits: Limits,
     /// Films to keep.
     pub downloads: Arc<Downloads>,
+    /// What gives free memory back.
+    pub heap: Arc<Heap>,
 }
 
 /// One stream.
