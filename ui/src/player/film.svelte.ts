@@ -25,6 +25,8 @@ const LONGEST_PAUSE = 8_000;
 /** A stream of the same film that is made ready to take over. */
 export interface Change {
   quality: string;
+  /** Where that is what changes: whether subtitles are drawn into the picture. */
+  drawn: boolean | undefined;
   /** As far as it is. */
   stream: Stream | undefined;
 }
@@ -196,12 +198,13 @@ export class Film {
     this.giveUpChange();
     const end = (this.#changing = new AbortController());
     const { infoHash, fileIndex } = this.stream;
-    this.change = { quality, stream: undefined };
+    const drawn = (burn || undefined) === (this.stream.burn ?? undefined) ? undefined : !!burn;
+    this.change = { quality, drawn, stream: undefined };
     this.refused = undefined;
     let started: Stream | undefined;
     try {
       started = await session.balcony.startStream(`magnet:?xt=urn:btih:${infoHash}`, { quality, method: method === "auto" ? undefined : method, fileIndex: fileIndex ?? undefined, burn: burn || undefined, capabilities: await capabilities() }, { signal: end.signal });
-      const ready = await session.balcony.waitForReady(started.streamId, (stream) => !end.signal.aborted && (this.change = { quality, stream }), { signal: end.signal });
+      const ready = await session.balcony.waitForReady(started.streamId, (stream) => !end.signal.aborted && (this.change = { quality, drawn, stream }), { signal: end.signal });
       if (!end.signal.aborted) await this.#takeOver(ready, end.signal);
     } catch (error) {
       if (started && started.streamId !== this.stream.streamId) void session.balcony.stopStream(started.streamId).catch(() => {});

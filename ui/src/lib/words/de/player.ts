@@ -30,6 +30,8 @@ export const say = {
   convertedRate: (given: { rate: string }) => `Umgewandelt, ${given.rate}`,
   convertedByComputer: "Vom Computer umgewandelt",
   preparingQuality: (given: { value: string }) => `${given.value} wird vorbereitet`,
+  preparingDrawn: "Die Untertitel werden ins Bild gezeichnet",
+  preparingUndrawn: "Die Untertitel werden aus dem Bild genommen",
   cannotChange: "Die andere Qualität ist nicht zu haben.",
   playSound: "Ton",
   soundIs: (given: { value: string }) => `Ton: ${given.value}`,

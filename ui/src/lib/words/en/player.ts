@@ -30,6 +30,8 @@ export const say = {
   convertedRate: (given: { rate: string }) => `Converted, ${given.rate}`,
   convertedByComputer: "Converted by the computer",
   preparingQuality: (given: { value: string }) => `Preparing ${given.value}`,
+  preparingDrawn: "Drawing the subtitles into the picture",
+  preparingUndrawn: "Taking the subtitles out of the picture",
   cannotChange: "The other quality cannot be had.",
   playSound: "Sound",
   soundIs: (given: { value: string }) => `Sound: ${given.value}`,
