@@ -277,7 +277,7 @@ class Bench:
             ("subtitles", lambda: ladder.subtitles(self)),
             ("lasting viewers", lambda: lasting.viewers(self)),
             ("lasting known", lambda: lasting.known(self)),
-            # Takes 20 minutes, or SOAK_MINUTES: only for who asks.
+            # Takes half an hour, or SOAK_MINUTES and SOAK_WARMUP_MINUTES: only for who asks.
             *([("lasting soak", lambda: lasting.soak(self))] if "soak" in " ".join(self.asked.only) else []),
             # The tests of the faults, for their table: of the debug build, and no figures.
             *([("faults", self.faults)] if "faults" in " ".join(self.asked.only) else []),
