@@ -1119,6 +1119,8 @@ export interface components {
             corsOrigins?: string[] | null;
             /** @description Folder of the database, keys and logs */
             dataDir?: string | null;
+            /** @description What converts pictures: auto, x264, videotoolbox, nvenc, qsv, vaapi, amf, or off for none */
+            encoder?: string | null;
             /** @description How long a stream lives when nobody watches it */
             expireAfter?: string | number | null;
             /** @description The ffmpeg to use */

@@ -9,6 +9,7 @@
 
 use crate::codec::Colour;
 pub use crate::cut::AAC_FRAME;
+pub use crate::encoder::{Encoder, X264_REORDER};
 use crate::ladder::Size;
 
 /// Key frames that one run of ffmpeg may be told to make: keeps the argument list below 10 KB.
@@ -19,9 +20,6 @@ pub const AAC_LEAD_FRAMES: i64 = 4;
 
 /// Sampling rate of all encoded sound, in hertz.
 pub const AUDIO_RATE: i64 = 48_000;
-
-/// Pictures that x264 may hold back in these recipes (three B-frames in a pyramid): the shift that composition offsets need, in frames.
-pub const X264_REORDER: u32 = 2;
 
 /// Demuxers that may open a film. Playlists, SDP, image sequences and everything else that names further addresses is not among them.
 pub const DEMUXERS: &str = "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,rm,nut,wtv,mxf,ivf,\
@@ -47,49 +45,6 @@ pub struct Input {
     pub indexed: bool,
     /// The address gives the file's head and then what follows the place that is wanted (or all of it): read on, and seek nowhere.
     pub spliced: bool,
-}
-
-/// How pictures are coded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Encoder {
-    /// libx264, High profile, 8 bits, closed groups of pictures.
-    X264 {
-        /// One of x264's presets, `superfast` for a live ladder.
-        preset: &'static str,
-        /// Constant rate factor, 0 to 51.
-        crf: u8,
-        /// Upper bound of the rate, in bits per second.
-        maxrate: u64,
-        /// Size of the decoder's model buffer in bits.
-        bufsize: u64,
-        /// `level_idc` (ITU-T H.264, A.3): 41 is level 4.1.
-        level: u8,
-    },
-}
-
-impl Encoder {
-    /// Pictures that may precede one in decoding order and follow it in output order.
-    pub const fn reorder(&self) -> u32 {
-        match self {
-            Self::X264 { .. } => X264_REORDER,
-        }
-    }
-
-    fn args(&self, args: &mut Args) {
-        match self {
-            Self::X264 { preset, crf, maxrate, bufsize, level } => {
-                args.all(["-c:v", "libx264", "-preset", preset]);
-                args.pair("-crf", crf.to_string());
-                args.pair("-maxrate", maxrate.to_string());
-                args.pair("-bufsize", bufsize.to_string());
-                args.all(["-profile:v", "high", "-pix_fmt", "yuv420p"]);
-                args.pair("-level:v", format!("{}.{}", level / 10, level % 10));
-                args.all(["-g", "100000", "-keyint_min", "1", "-sc_threshold", "0", "-bf", "3", "-forced-idr", "1"]);
-                args.pair("-x264-params", "b-pyramid=normal:open-gop=0".to_owned());
-            }
-        }
-    }
 }
 
 /// A subtitle track of images that is drawn into the pictures. ffmpeg takes it from the same reading of the film, so that neither waits
@@ -209,11 +164,12 @@ impl VideoJob {
         args.all(["-copyts", "-avoid_negative_ts", "disabled", "-fps_mode", "passthrough"]);
         args.pair("-enc_time_base", format!("1:{}", self.timescale));
         if self.burn.is_none() {
-            args.pair("-vf", self.filters(begin));
+            let filters = format!("{},format={}{}", self.filters(begin), self.encoder.pixels(), self.encoder.upload());
+            args.pair("-vf", filters);
         }
         self.encoder.args(&mut args);
         let boundaries = self.boundaries_us.iter().take(MAX_BOUNDARIES);
-        let forced: Vec<String> = boundaries.map(|at| seconds(self.file_time(at.saturating_sub(self.slack_us())).max(0))).collect();
+        let forced: Vec<String> = boundaries.map(|at| Self::forced_at(self.file_time(at.saturating_sub(self.slack_us())))).collect();
         args.pair("-force_key_frames", forced.join(","));
         if self.threads > 0 {
             args.pair("-threads", self.threads.to_string());
@@ -240,11 +196,16 @@ impl VideoJob {
             }
             None => String::new(),
         };
-        args.pair("-vf", format!("setsar=1,format=yuv420p{marked}"));
+        args.pair("-vf", format!("setsar=1,format={}{marked}{}", self.encoder.pixels(), self.encoder.upload()));
         self.encoder.args(&mut args);
         args.all(["-frames:v", "1"]);
         args.pair("-video_track_timescale", self.timescale.to_string());
         args.pipe()
+    }
+
+    /// A time as `-force_key_frames` takes it.
+    pub(crate) fn forced_at(file_us: i64) -> String {
+        seconds(file_us.max(0))
     }
 
     fn file_time(&self, film_us: i64) -> i64 {
@@ -259,16 +220,18 @@ impl VideoJob {
         let (shape, place) = if burn.square { (":force_original_aspect_ratio=decrease", "x=(W-w)/2:y=H-h:") } else { ("", "") };
         let trim = if begin > 0 { format!("trim=start={},", seconds(self.file_time(begin))) } else { String::new() };
         format!(
-            "[0:{}]{}[picture];[0:{}]scale=w={width}:h={height}{shape}[text];\
-             [picture][text]overlay={place}eof_action=pass,{trim}setsar=1,format=yuv420p[burnt]",
+            "[0:{}]{},format=yuv420p[picture];[0:{}]scale=w={width}:h={height}{shape}[text];\
+             [picture][text]overlay={place}eof_action=pass,{trim}setsar=1,format={}{}[burnt]",
             self.input.stream,
             self.filters(0),
             burn.stream,
+            self.encoder.pixels(),
+            self.encoder.upload(),
         )
     }
 
     /// Frames before `begin` go first, so that a long way from the seek costs decoding only; then tones and size in one step, since a
-    /// tone map of the small picture costs half of one of the large picture.
+    /// tone map of the small picture costs half of one of the large picture. The format of the pixels is said last, by whoever takes them.
     fn filters(&self, begin: i64) -> String {
         let mut chain = Vec::new();
         if begin > 0 {
@@ -285,18 +248,17 @@ impl VideoJob {
             chain.push(format!("scale=w={width}:h={height}"));
         }
         chain.push("setsar=1".to_owned());
-        chain.push("format=yuv420p".to_owned());
         chain.join(",")
     }
 }
 
-/// The arguments for a trial of an encoder: `pictures` of a size, made up and thrown away, and ffmpeg's own account of the time.
-pub fn trial_args(encoder: &Encoder, size: Size, rate: u32, pictures: u32) -> Vec<String> {
+/// The arguments to find out how fast an encoder is: `pictures` of a size, made up and thrown away, and ffmpeg's own account of the time.
+pub fn pace_args(encoder: &Encoder, size: Size, rate: u32, pictures: u32) -> Vec<String> {
     let mut args = Args(Vec::new());
     args.all(["-hide_banner", "-loglevel", "info", "-nostats", "-nostdin", "-benchmark", "-f", "lavfi"]);
     args.pair("-i", format!("testsrc2=s={}x{}:r={rate}", size.width, size.height));
     args.pair("-frames:v", pictures.to_string());
-    args.all(["-vf", "format=yuv420p"]);
+    args.pair("-vf", format!("format={}{}", encoder.pixels(), encoder.upload()));
     encoder.args(&mut args);
     args.all(["-f", "null", "-"]);
     args.0
@@ -412,7 +374,7 @@ pub fn slack_us(frame_us: i64) -> i64 {
     (frame_us / 4).clamp(0, 1_500)
 }
 
-struct Args(Vec<String>);
+pub(crate) struct Args(Vec<String>);
 
 impl Args {
     /// Everything up to and with `-i`; `begin` is the film time from which something is wanted, `plane` the one of the film's images of text.
@@ -441,24 +403,24 @@ impl Args {
     }
 
     /// Everything up to and with `-i` of a source that ffmpeg makes up itself.
-    fn made_up(source: String) -> Self {
+    pub(crate) fn made_up(source: String) -> Self {
         let mut args = Self(Vec::new());
         args.all(["-hide_banner", "-loglevel", "error", "-nostdin", "-f", "lavfi"]);
         args.pair("-i", source);
         args
     }
 
-    fn pair(&mut self, name: &str, value: String) {
+    pub(crate) fn pair(&mut self, name: &str, value: String) {
         self.0.push(name.to_owned());
         self.0.push(value);
     }
 
-    fn all<const N: usize>(&mut self, words: [&str; N]) {
+    pub(crate) fn all<const N: usize>(&mut self, words: [&str; N]) {
         self.0.extend(words.map(str::to_owned));
     }
 
     /// The end of every list: short fragments on the pipe, with times of their own, and nothing of the file's decoration.
-    fn pipe(mut self) -> Vec<String> {
+    pub(crate) fn pipe(mut self) -> Vec<String> {
         self.all(["-map_metadata", "-1", "-map_chapters", "-1", "-f", "mp4"]);
         self.all(["-movflags", "+delay_moov+default_base_moof+frag_discont", "-frag_duration", "200000", "pipe:1"]);
         self.0
@@ -500,7 +462,7 @@ mod tests {
             hdr: false,
             burn: None,
             timescale: 24_000,
-            encoder: Encoder::X264 { preset: "superfast", crf: 23, maxrate: 3_500_000, bufsize: 3_500_000, level: 31 },
+            encoder: Encoder::X264 { preset: "superfast", crf: 23, maxrate: 3_500_000, bufsize: 3_500_000, level: 31, set: 0 },
             threads: 2,
         }
     }

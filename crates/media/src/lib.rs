@@ -9,6 +9,7 @@ pub mod codec;
 pub mod container;
 pub mod cut;
 pub mod device;
+pub mod encoder;
 pub mod fetched;
 pub mod ffmpeg;
 pub mod fmp4;

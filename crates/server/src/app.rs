@@ -33,6 +33,8 @@ use crate::presence::Presence;
 use crate::produce::Workshop;
 use crate::produce::encode::{Patience, Tools};
 use crate::produce::pace::Paced;
+use crate::produce::trial::{self, Choice};
+use crate::programs::best;
 use crate::sample::Sample;
 use crate::segments::SegmentStore;
 use crate::settings::{Live, Settings};
@@ -94,6 +96,8 @@ pub struct App {
     pub ports: Ports,
     /// What was found when somebody last asked whether all is well.
     pub examinations: Arc<Examinations>,
+    /// The ffmpegs that the one that is used was chosen from, where there was a choice.
+    pub ffmpegs: best::Choice,
 }
 
 impl App {
@@ -102,8 +106,8 @@ impl App {
     /// # Errors
     /// When ffmpeg cannot make it or it cannot be seeded.
     pub async fn sample(&self) -> anyhow::Result<&Sample> {
-        let (torrents, spawner) = (&self.streams.ground().torrents, &self.streams.ground().workshop.tools.spawner);
-        self.samples.get_or_try_init(|| Sample::open(spawner, &self.config.ffmpeg, &self.config.data_dir, torrents)).await
+        let (torrents, tools) = (&self.streams.ground().torrents, &self.streams.ground().workshop.tools);
+        self.samples.get_or_try_init(|| Sample::open(&tools.spawner, &tools.ffmpeg, &self.config.data_dir, torrents)).await
     }
 }
 
@@ -183,7 +187,7 @@ pub async fn run(
     let door = Door { hosts: presence.hosts(&config), devices: devices.clone(), ports, limits: limits.clone() };
     let config = Arc::new(config);
     let budget = budget(&config);
-    let workshop = workshop(&config, budget.clone(), &behind).await?;
+    let (workshop, ffmpegs) = workshop(&config, budget.clone(), settings.live(), &behind).await?;
     let torrents = tokio::select! {
         opened = swarm(&config, &budget, &workshop) => Arc::new(opened?),
         // Making the mock's film takes seconds.
@@ -232,6 +236,7 @@ pub async fn run(
         addresses: presence.addresses.clone(),
         ports,
         examinations: Arc::default(),
+        ffmpegs,
     };
     answer(sockets, http::open(door, app.clone()), &presence.tls, &doors);
 
@@ -277,7 +282,7 @@ fn answer(sockets: Doors, router: Router, tls: &Tls, tasks: &Tasks) {
 async fn swarm(config: &Resolved, budget: &Arc<Budget>, workshop: &Workshop) -> anyhow::Result<Swarm> {
     if config.mock {
         tracing::warn!(speed = config.mock_speed, "this is the mock: every magnet is a film of our own, and nothing is fetched");
-        let mock = Mock::open(&workshop.tools.spawner, &config.ffmpeg, &config.data_dir, config.mock_speed);
+        let mock = Mock::open(&workshop.tools.spawner, &workshop.tools.ffmpeg, &config.data_dir, config.mock_speed);
         return Ok(Swarm::Mock(mock.await?));
     }
     let torrents = Torrents::open(torrent_config(config, budget)).await;
@@ -296,12 +301,20 @@ fn torrent_config(config: &Resolved, budget: &Arc<Budget>) -> TorrentConfig {
     }
 }
 
-async fn workshop(config: &Resolved, budget: Arc<Budget>, tasks: &Tasks) -> anyhow::Result<Arc<Workshop>> {
+async fn workshop(
+    config: &Resolved,
+    budget: Arc<Budget>,
+    live: watch::Receiver<Live>,
+    tasks: &Tasks,
+) -> anyhow::Result<(Arc<Workshop>, best::Choice)> {
     let own = std::env::current_exe().context("the program's own path is unknown")?;
+    let spawner = Spawner::start(own).context("no thread for child processes")?;
+    let (ffmpeg, ffmpegs) = best::choose(&spawner, &config.ffmpeg, &config.data_dir.join(best::FILE), true).await;
     let tools = Tools {
-        spawner: Spawner::start(own).context("no thread for child processes")?,
+        spawner,
         loopback: Loopback::start(tasks).await.context("no loopback listener for ffmpeg")?,
-        ffmpeg: config.ffmpeg.clone(),
+        choice: Choice::open(config.data_dir.join("encoder.json"), &ffmpeg, live),
+        ffmpeg,
         ffprobe: config.ffprobe.clone(),
         tasks: tasks.clone(),
         patience: Patience::default(),
@@ -309,8 +322,10 @@ async fn workshop(config: &Resolved, budget: Arc<Budget>, tasks: &Tasks) -> anyh
     tasks.spawn("trial", tell_cage(tools.clone()));
     let folder = config.cache_dir.join("segments");
     let segments = SegmentStore::open(&folder, budget).with_context(|| format!("{} cannot be used", folder.display()))?;
-    let pace = Paced::open(config.data_dir.join("pace.json"), &config.ffmpeg);
-    Ok(Workshop::new(tools, segments, config.max_productions, pace))
+    let pace = Paced::open(config.data_dir.join("pace.json"), &tools.ffmpeg);
+    let workshop = Workshop::new(tools, segments, config.max_productions, pace);
+    tasks.spawn_ending("encoders", |stopping| trial::keep(workshop.clone(), stopping));
+    Ok((workshop, ffmpegs))
 }
 
 /// One line in the log about what holds ffmpeg on this machine, and one for each thing that is missing.

@@ -32,6 +32,9 @@ pub const EXIT_UNCAGED: i32 = 125;
 /// The word that asks for a trial instead of a program.
 const TRIAL: &str = "trial";
 
+/// The word that opens the way to the graphics cards.
+const GRAPHICS: &str = "graphics";
+
 /// What the caged program may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -57,6 +60,9 @@ impl Limits {
     /// For a sheet of stills: a few single pictures, and nothing that anybody waits for.
     pub const STILLS: Self = Self { nice: 19, address_space: 4 << 30, cpu_seconds: Some(20), files: 64, file_size: 0 };
 
+    /// For a run on an encoder in silicon: the drivers of graphics cards reserve more addresses than any machine has memory.
+    pub const GRAPHICS: Self = Self { address_space: 1 << 46, files: 256, ..Self::ENCODE };
+
     /// For making the sample film, which is about 20 MB.
     pub const SAMPLE: Self = Self { cpu_seconds: Some(600), file_size: 1 << 30, ..Self::ENCODE };
 }
@@ -66,22 +72,28 @@ impl Limits {
 pub struct Reach {
     port: Option<u16>,
     folder: Option<PathBuf>,
+    graphics: bool,
 }
 
 impl Reach {
     /// Nothing: no port, no folder.
     pub const fn nothing() -> Self {
-        Self { port: None, folder: None }
+        Self { port: None, folder: None, graphics: false }
     }
 
     /// It may connect to this TCP port. Kernels know ports, not addresses.
     pub const fn port(port: u16) -> Self {
-        Self { port: Some(port), folder: None }
+        Self { port: Some(port), folder: None, graphics: false }
     }
 
     /// It may read and write in this folder, and make files there.
     pub const fn folder(folder: PathBuf) -> Self {
-        Self { port: None, folder: Some(folder) }
+        Self { port: None, folder: Some(folder), graphics: false }
+    }
+
+    /// The same, and the graphics cards: their devices, and what their drivers read of the machine.
+    pub fn with_graphics(self) -> Self {
+        Self { graphics: true, ..self }
     }
 }
 
@@ -93,6 +105,9 @@ pub fn command_line(parent: u32, limits: Limits, reach: &Reach, program: OsStrin
     let mut words: Vec<OsString> = vec!["cage".into()];
     for number in [u64::from(parent), nice, limits.address_space, cpu, limits.files, limits.file_size, port] {
         words.push(number.to_string().into());
+    }
+    if reach.graphics {
+        words.push(GRAPHICS.into());
     }
     words.extend(reach.folder.iter().map(OsString::from));
     words.extend(["--".into(), program]);
@@ -193,13 +208,17 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Option<Order> {
     let limits = Limits { nice: i32::try_from(nice).ok()?, address_space, cpu_seconds, files, file_size };
     let port = u16::try_from(port).ok()?;
     let mut word = args.next()?;
+    let graphics = word == GRAPHICS;
+    if graphics {
+        word = args.next()?;
+    }
     let mut folder = None;
     if word != "--" {
         folder = Some(PathBuf::from(word)).filter(|folder| folder.is_absolute());
         word = args.next()?;
         folder.as_ref()?;
     }
-    let reach = Reach { port: (port > 0).then_some(port), folder };
+    let reach = Reach { port: (port > 0).then_some(port), folder, graphics };
     (word == "--").then_some(())?;
     Some(Order { parent: u32::try_from(parent).ok()?, limits, reach, program: args.next()?, args: args.collect() })
 }
@@ -295,8 +314,9 @@ mod tests {
 
     #[test]
     fn the_order_survives_the_command_line() {
-        for limits in [Limits::ENCODE, Limits::PROBE, Limits::SAMPLE] {
-            for reach in [Reach::nothing(), Reach::port(40_000), Reach::folder("/tmp/a folder".into())] {
+        for limits in [Limits::ENCODE, Limits::PROBE, Limits::SAMPLE, Limits::GRAPHICS] {
+            let plain = [Reach::nothing(), Reach::port(40_000), Reach::folder("/tmp/a folder".into())];
+            for reach in plain.clone().into_iter().chain(plain.map(Reach::with_graphics)) {
                 let words = command_line(42, limits, &reach, "/bin/ffmpeg".into(), vec!["-i".into(), "--".into()]);
                 assert_eq!(words.first().expect("a command"), "cage");
                 let order = parse(words.into_iter().skip(1)).expect("an order");
@@ -314,6 +334,8 @@ mod tests {
             "1 2 3 4 5 6 7 --",
             "1 2 3 4 5 6 -- x",
             "1 2 3 4 5 6 7 relative -- y",
+            "1 2 3 4 5 6 7 graphics y",
+            "1 2 3 4 5 6 7 /a graphics -- y",
             "1 2 3 4 5 6 7 /a /b -- y",
             "1 2 3 4 5 6 65536 -- y",
             "99999999999 2 3 4 5 6 7 -- x",

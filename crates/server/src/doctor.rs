@@ -11,9 +11,10 @@ pub mod facts;
 mod judge;
 mod look;
 mod ports;
-mod programs;
 mod report;
 mod words;
+
+pub(crate) use judge::{CODECS, is_too_old};
 
 pub use command::run;
 pub use examinations::Examinations;

@@ -319,6 +319,6 @@ pub fn rungs(film: &Arc<Film>, plan: &Plan, cap: Quality, max_height: Option<u32
     if source.height > 720 || source.width > 1280 {
         workshop.measure();
     }
-    let wanted = Wanted { cap, max_height, copy: copied.first().map(|copy| copy.average), pace: &workshop.pace.now() };
+    let wanted = Wanted { cap, max_height, copy: copied.first().map(|copy| copy.average), pace: &workshop.now() };
     ladder::rungs(&picture, &wanted).into_iter().map(|rung| rung.size).collect()
 }

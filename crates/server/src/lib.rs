@@ -28,6 +28,7 @@ pub mod notify;
 pub mod pair;
 pub mod presence;
 pub mod produce;
+pub mod programs;
 pub mod qr;
 pub mod reset_ca;
 pub mod sample;

@@ -156,7 +156,8 @@ mod tests {
             found("tailscale0", "100.101.102.103", false),
         ]);
         let minute = Duration::from_secs(60);
-        let live = Live { name: "Den".into(), expire_after: minute, stall_timeout: minute, cache_max_bytes: 0 };
+        let live =
+            Live { name: "Den".into(), expire_after: minute, stall_timeout: minute, cache_max_bytes: 0, encoder: Default::default() };
         let network = |(ip, prefix): &(IpAddr, u8)| match ip {
             IpAddr::V4(ip) => Network::V4(ip.to_bits(), u32::MAX << (32 - prefix)),
             IpAddr::V6(ip) => Network::V6(ip.to_bits(), u128::MAX << (128 - prefix)),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use balcony_media::encoder::Wanted;
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
@@ -31,6 +32,8 @@ pub struct Live {
     pub stall_timeout: Duration,
     /// The most that torrent data and segments may take, in bytes, before the free space is looked at.
     pub cache_max_bytes: u64,
+    /// What converts the pictures of films that are opened.
+    pub encoder: Wanted,
 }
 
 impl Live {
@@ -40,16 +43,18 @@ impl Live {
             expire_after: resolved.expire_after,
             stall_timeout: resolved.stall_timeout,
             cache_max_bytes: resolved.cache_max_bytes,
+            encoder: resolved.encoder,
         }
     }
 
     /// Makes these the values that the server runs with.
     fn put_into(&self, running: &mut Resolved) {
-        let Self { name, expire_after, stall_timeout, cache_max_bytes } = self;
+        let Self { name, expire_after, stall_timeout, cache_max_bytes, encoder } = self;
         running.name.clone_from(name);
         running.expire_after = *expire_after;
         running.stall_timeout = *stall_timeout;
         running.cache_max_bytes = *cache_max_bytes;
+        running.encoder = *encoder;
     }
 }
 
@@ -462,6 +467,7 @@ mod tests {
                 ("tlsKey", _) => json!(key),
                 ("bind", _) => json!("192.168.7.7"),
                 ("log", _) => json!("debug"),
+                ("encoder", _) => json!("nvenc"),
                 ("peers", _) => json!(["192.168.7.7:7"]),
                 ("corsOrigins", _) => json!(["https://app.example"]),
                 (_, Kind::Text) => json!("seven"),

@@ -37,8 +37,11 @@ impl Said {
 
 /// Runs the command on these folders, with more flags.
 fn doctor(folder: &Path, flags: &[&str]) -> Said {
+    doctor_by(Command::new(EXE), folder, flags)
+}
+
+fn doctor_by(mut command: Command, folder: &Path, flags: &[&str]) -> Said {
     let began = Instant::now();
-    let mut command = Command::new(EXE);
     command.arg("doctor").args(["--bind", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--reserve-bytes", "0"]);
     for name in ["config", "data", "cache"] {
         command.arg(format!("--{name}-dir")).arg(folder.join(name));
@@ -105,6 +108,35 @@ fn whatever_ffmpeg_does_it_is_told_in_time() {
     let left = std::fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
     let left: Vec<_> = left.filter(|line| String::from_utf8_lossy(line).contains("sleep\x00120")).collect();
     assert!(left.is_empty(), "a program outlives the examination");
+}
+
+#[test]
+fn the_ffmpeg_that_starts_quickest_is_used_unless_one_is_named() {
+    let folder = folder();
+    // The shell counts for a while before it tells its version: long beside a real start, short beside the time that the search may take.
+    let slowly = "i=0; case \"$*\" in -version) while [ $i -lt 300000 ]; do i=$((i+1)); done;; esac; exec /usr/bin/ffmpeg \"$@\"";
+    let slow = stub(folder.path(), "ffmpeg", slowly);
+    let found = |flags: &[&str]| {
+        let mut command = Command::new(EXE);
+        command.env_remove("FFMPEG_BIN").env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()));
+        doctor_by(command, &folder.path().join("house"), flags)
+    };
+    let real = Path::new("/usr/bin/ffmpeg").canonicalize().expect("an ffmpeg").display().to_string();
+    found(&[]).has(0, &[&format!(" is here: {real}."), &format!("{real} was chosen rather than {slow}")]);
+    found(&["--ffmpeg", &slow]).has(0, &[&format!(" is here: {slow}."), "ffmpeg starts in "]);
+}
+
+#[test]
+fn an_encoder_that_is_asked_for_is_tried() {
+    let folder = folder();
+    let card = stub(folder.path(), "card", "case \"$*\" in *h264_nvenc*) echo 'no card here' >&2; exit 1;; esac; exec ffmpeg \"$@\"");
+    for (encoder, sentence) in [
+        ("nvenc", "The encoder nvenc was asked for and does not work here (nvenc: no card here)"),
+        ("off", "Converting pictures is switched off (--encoder off)"),
+        ("x264", "Films can be converted, by the processor."),
+    ] {
+        doctor(folder.path(), &["--ffmpeg", &card, "--encoder", encoder]).has(0, &[sentence]);
+    }
 }
 
 #[test]

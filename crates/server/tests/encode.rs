@@ -6,14 +6,15 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use balcony_media::codec::h264;
-use balcony_media::ffmpeg::Encoder;
+use balcony_media::encoder::{Devices, Encoder, Family, Silicon, Wanted};
 use balcony_media::fmp4::Packet;
 use balcony_media::fmp4::read::{Event, Reader};
-use balcony_media::ladder::{Size, rung_bitrate};
+use balcony_media::ladder::{Rate, Size, rung_bitrate};
 use balcony_server::loopback::Loopback;
 use balcony_server::produce::assemble::{Grid, Made};
-use balcony_server::produce::encode::{Coding, EncodeRun, FilmInput, Patience, RunError, Target, Tools};
+use balcony_server::produce::encode::{Coding, EncodeRun, FilmInput, Patience, RunError, Target, Tools, header};
 use balcony_server::produce::probe::{ProbeError, probe};
+use balcony_server::produce::trial::{Choice, attempt_all};
 use balcony_server::source::Source;
 use balcony_server::spawner::Spawner;
 use balcony_server::tasks::Tasks;
@@ -58,6 +59,7 @@ async fn tools(ffmpeg: PathBuf) -> Tools {
         ffprobe: program("FFPROBE_BIN", "ffprobe"),
         tasks,
         patience: Patience::default(),
+        choice: Choice::of(Wanted::Auto, Devices::default()),
     }
 }
 
@@ -70,7 +72,7 @@ fn input(path: &Path, start_us: i64, indexed: bool) -> FilmInput {
 }
 
 fn pictures(cuts: Vec<i64>, timescale: u32) -> Target {
-    let encoder = Encoder::X264 { preset: "superfast", crf: 28, maxrate: 600_000, bufsize: 600_000, level: 30 };
+    let encoder = Encoder::X264 { preset: "superfast", crf: 28, maxrate: 600_000, bufsize: 600_000, level: 30, set: 0 };
     let frame = (u64::from(timescale) * 1001).div_ceil(24_000) as u32;
     Target {
         stream: 0,
@@ -273,7 +275,7 @@ async fn no_segment_takes_more_than_the_rate_promises() {
     );
     let size = Size { width: 640, height: 360 };
     let rate = rung_bitrate(size, 24.0);
-    let encoder = Encoder::X264 { preset: "superfast", crf: 23, maxrate: rate.maxrate, bufsize: rate.bufsize, level: 30 };
+    let encoder = Encoder::X264 { preset: "superfast", crf: 23, maxrate: rate.maxrate, bufsize: rate.bufsize, level: 30, set: 0 };
     let coding = Coding::Pictures { size, scale: false, interlaced: false, hdr: false, burn: None, encoder, shift: 1024, threads: 2 };
     let grid = Grid { cuts: (0..=6).map(|n| n * 2 * 12_288).collect(), timescale: 12_288, frame: 512 };
     let target = Target { stream: 0, language: "und".into(), grid, coding };
@@ -602,4 +604,219 @@ async fn a_probe_is_bounded_in_time_and_in_words() {
         .expect("written");
     let refused = probe(&tools, Source::local(&playlist).expect("opened"), LONG).await;
     assert!(matches!(&refused, Err(ProbeError::Refused { stderr, .. }) if stderr.contains("whitelist")), "{refused:?}");
+}
+
+// ---------------------------------------------------------------- encoders in silicon
+
+/// A program that takes the arguments of Nvidia's encoder and codes with x264: this machine has no card. It obeys as one does; `instead` may
+/// change the arguments of a run that reads a film, or of a trial, before it becomes ffmpeg.
+fn card(folder: &Path, instead: &str) -> PathBuf {
+    let real = program("FFMPEG_BIN", "ffmpeg");
+    let script = format!(
+        r#"case "$*" in *h264_nvenc*) ;; *) exec {real} "$@";; esac
+n=$#
+film=
+case "$*" in *http://*) film=yes;; esac
+{instead}
+while [ $n -gt 0 ]; do
+    word=$1; shift; n=$((n-1))
+    case $word in
+        h264_nvenc) set -- "$@" libx264 -sc_threshold 0 -crf 23 -pix_fmt yuv420p;;
+        -tune|-rc|-cq|-b:v|-no-scenecut|-rc-lookahead) shift; n=$((n-1));;
+        -preset) set -- "$@" -preset superfast; shift; n=$((n-1));;
+        -force_key_frames) set -- "$@" -force_key_frames "${{keys:-$1}}"; shift; n=$((n-1));;
+        -frames:v) set -- "$@" -frames:v "$1"; shift; n=$((n-1)); pictures=;;
+        -video_track_timescale) set -- "$@" ${{pictures:+-frames:v $pictures}} -video_track_timescale;;
+        *) set -- "$@" "$word";;
+    esac
+done
+exec {real} $slowly "$@""#,
+        real = real.display()
+    );
+    stub(folder, &script)
+}
+
+/// As [`pictures`], by the card.
+fn pictures_of_the_card(cuts: Vec<i64>, timescale: u32) -> Target {
+    let mut target = pictures(cuts, timescale);
+    if let Coding::Pictures { encoder, .. } = &mut target.coding {
+        let rate = Rate { maxrate: 600_000, bufsize: 600_000, peak: 960_000, average: 360_000 };
+        *encoder = Encoder::of_rung(&rate, 30, Some(Silicon::Nvenc));
+    }
+    target
+}
+
+/// How alike the pictures of two files are, from 0 to 1.
+fn likeness(folder: &Path, init: &Bytes, segments: &[&Bytes], source: &Path) -> f64 {
+    let path = folder.join("likeness.mp4");
+    std::fs::write(&path, segments.iter().fold(init.to_vec(), |all, bytes| [&all, &bytes[..]].concat())).expect("written");
+    let output = Command::new(program("FFMPEG_BIN", "ffmpeg"))
+        .args(["-hide_banner", "-nostdin", "-i"])
+        .arg(&path)
+        .arg("-i")
+        .arg(source)
+        .args(["-lavfi", "[1:v]scale=160:90,settb=1/24000[b];[0:v]settb=1/24000[a];[a][b]ssim", "-f", "null", "-"])
+        .output()
+        .expect("ffmpeg");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let all = said.rsplit_once("All:").unwrap_or_else(|| panic!("{said}")).1;
+    all.split_whitespace().next().expect("a number").parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_card_that_works_makes_it_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = film(folder.path(), "film.mp4", 8);
+    let tools = tools(card(folder.path(), "")).await;
+    let target = pictures_of_the_card([0, 48, 96, 144, 192].map(|frame| frame * 1001).to_vec(), 24_000);
+    let made = collect(&tools, &input(&path, 0, true), &target, 0, usize::MAX).await.expect("made");
+    assert!(made.ended && made.again == 0 && made.segments.len() == 4);
+    assert_eq!(tools.choice.told().distrusted, []);
+    let init = header(&tools, &target, None).await.expect("a header");
+    assert_eq!(codecs(&init), "avc1.64001E");
+    let segments: Vec<Bytes> = made.segments.iter().map(|(_, bytes)| bytes.clone()).collect();
+    same_pictures(&init, &segments, 24_000, &path, 0.0, 0.001);
+    let all: Vec<&Bytes> = segments.iter().collect();
+    assert_eq!(complaints(folder.path(), &init, &all), "");
+}
+
+/// Whatever a card does in the middle of a film: x264 goes on at the same segment, and nobody sees it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x264_stands_in_for_a_card_that_fails_in_the_middle() {
+    for (mode, instead, why) in [
+        ("it dies", "[ $film ] && slowly=-re", "signal"),
+        ("it hangs", "[ $film ] && slowly=-re", "hangs"),
+        ("it ends too soon", "[ $film ] && pictures=70", "before the film"),
+        ("it makes no key frames", "[ $film ] && keys=0,2.0", "key frame"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = film(folder.path(), "film.mp4", 8);
+        let mut tools = tools(card(folder.path(), instead)).await;
+        tools.patience = Patience { still: Duration::from_secs(4), ..Patience::default() };
+        let target = pictures_of_the_card([0, 48, 96, 144, 192].map(|frame| frame * 1001).to_vec(), 24_000);
+        let init = header(&tools, &target, None).await.expect("a header");
+        let real = program("FFMPEG_BIN", "ffmpeg");
+        let mut hit = false;
+        let film = input(&path, 0, true);
+        let made = collect_with(&tools, &film, &target, 0, usize::MAX, |segment| {
+            let signal = if mode == "it dies" { Signal::SIGKILL } else { Signal::SIGSTOP };
+            if segment == 1 && !hit && instead.contains("slowly") {
+                hit = true;
+                for pid in children_of_this(&real) {
+                    kill(Pid::from_raw(pid as i32), signal).expect("sent");
+                }
+            }
+        });
+        let made = made.await.unwrap_or_else(|error| panic!("{mode}: {error}"));
+        assert!(made.ended && made.segments.len() == 4, "{mode}: {} segments", made.segments.len());
+        let distrusted = tools.choice.told().distrusted;
+        assert!(distrusted.len() == 1 && distrusted[0].0 == Silicon::Nvenc && distrusted[0].1.contains(why), "{mode}: {distrusted:?}");
+        let segments: Vec<Bytes> = made.segments.iter().map(|(_, bytes)| bytes.clone()).collect();
+        let all: Vec<&Bytes> = segments.iter().collect();
+        // The init segment that everybody gets, and that of the run that began: what is missing in it stands in the samples.
+        for init in [&init, &made.init] {
+            same_pictures(init, &segments, 24_000, &path, 0.0, 0.001);
+            let packets = packets(init, &all);
+            assert_eq!(packets.iter().filter(|packet| packet.key).count(), 4, "{mode}");
+            assert!(packets.windows(2).all(|pair| pair[0].dts + i64::from(pair[0].duration) == pair[1].dts), "{mode}");
+            assert_eq!(complaints(folder.path(), init, &all), "", "{mode}");
+            let likeness = likeness(folder.path(), init, &all, &path);
+            assert!(likeness > 0.9, "{mode}: {likeness}");
+        }
+        // The next film is not given to it.
+        let again = collect(&tools, &film, &target, 1, usize::MAX).await.expect("made");
+        assert!(again.again == 0 && again.segments.len() == 3, "{mode}");
+        for (number, bytes) in &again.segments {
+            assert_eq!(shape(&init, bytes), shape(&init, &segments[*number as usize]), "{mode}: segment {number}");
+        }
+    }
+}
+
+/// A player that obeys the configuration alone decodes the stand-in's pictures too: their sets are in it, under another number.
+#[tokio::test]
+async fn the_header_holds_the_sets_of_both() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tools = tools(card(folder.path(), "")).await;
+    let target = pictures_of_the_card(vec![0, 48_048], 24_000);
+    let config = |init: &Bytes| {
+        let mut reader = Reader::new();
+        reader.push(init.clone());
+        match reader.next().expect("our own init") {
+            Some(Event::Header(tracks)) => tracks[0].config.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let both = config(&header(&tools, &target, None).await.expect("a header"));
+    assert_eq!((both[5] & 0x1f, h264::describe(&both).expect("sets").codecs.as_str()), (2, "avc1.64001E"));
+    // Without a card there is the other one alone.
+    let tools = tools_without_a_card(folder.path()).await;
+    let alone = config(&header(&tools, &target, None).await.expect("a header"));
+    assert_eq!(alone[5] & 0x1f, 1);
+}
+
+async fn tools_without_a_card(folder: &Path) -> Tools {
+    tools(stub(folder, &format!("case \"$*\" in *nvenc*) exit 1;; esac\nexec {} \"$@\"", program("FFMPEG_BIN", "ffmpeg").display()))).await
+}
+
+/// One that cannot even begin while others run on it is only full, and goes on being trusted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_card_that_is_full_is_not_a_bad_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = film(folder.path(), "film.mp4", 8);
+    let target = pictures_of_the_card([0, 48, 96, 144, 192].map(|frame| frame * 1001).to_vec(), 24_000);
+    for (crowded, expected) in [(true, 0), (false, 1)] {
+        let tools = tools_without_a_card(folder.path()).await;
+        let other = crowded.then(|| tools.choice.begun(&Silicon::Nvenc));
+        let made = collect(&tools, &input(&path, 0, true), &target, 0, usize::MAX).await.expect("made");
+        assert_eq!((made.segments.len(), tools.choice.told().distrusted.len()), (4, expected), "{crowded}");
+        drop(other);
+    }
+}
+
+/// A film that nothing can be made of says nothing about the card.
+#[tokio::test]
+async fn a_card_is_not_blamed_for_what_x264_cannot_do_either() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = film(folder.path(), "film.mp4", 2);
+    let tools = tools(stub(folder.path(), "exit 1")).await;
+    let target = pictures_of_the_card(vec![0, 48_048], 24_000);
+    let made = collect(&tools, &input(&path, 0, true), &target, 0, usize::MAX).await;
+    assert!(matches!(made, Err(RunError::Died { .. })));
+    assert_eq!(tools.choice.told().distrusted, []);
+    // It says that the film ends after two of sixteen seconds, and so says x264.
+    let tools = self::tools(card(folder.path(), "")).await;
+    let target = pictures_of_the_card((0..=8).map(|n| n * 48_048).collect(), 24_000);
+    let made = collect(&tools, &input(&path, 0, true), &target, 0, usize::MAX).await.expect("made");
+    assert_eq!((made.ended, made.segments.len(), tools.choice.told().distrusted), (true, 8, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trial_believes_only_what_it_sees() {
+    for (instead, flaw) in [
+        ("", None),
+        ("keys=0,1.2", Some("key frames")),
+        ("keys=0,0.2785,0.5,0.7585,1.2785", Some("key frames")),
+        ("exec head -c 3000 /dev/zero", Some("")),
+        ("exit 1", Some("exit status: 1")),
+        ("echo 'Cannot load libcuda.so.1' >&2; exit 1", Some("Cannot load libcuda.so.1")),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tools = tools(card(folder.path(), instead)).await;
+        let told = attempt_all(&tools.spawner, &tools.ffmpeg, Wanted::One(Family::Nvenc)).await;
+        let found = told.tried[0].flaw.clone();
+        match flaw {
+            None => {
+                assert!(told.used().is_some() && told.tried[0].largest == Some((1920, 1080)), "{told:?}");
+                assert!(told.tried[0].pace[0].2 > 1.0, "{told:?}");
+            }
+            Some(flaw) => {
+                assert!(told.used().is_none(), "{instead}: {told:?}");
+                assert!(found.as_deref().is_some_and(|found| found.contains(flaw)), "{instead}: {found:?}");
+            }
+        }
+    }
+    // What this machine lacks is said by ffmpeg itself.
+    let tools = real_tools().await;
+    let told = attempt_all(&tools.spawner, &tools.ffmpeg, Wanted::One(Family::Nvenc)).await;
+    assert!(told.used().is_some() || told.tried[0].flaw.is_some());
 }

@@ -1,11 +1,15 @@
 //! H.264 (ISO 14496-10): the body of `avcC` (ISO 14496-15, 5.3.3.1) and the sequence parameter set inside it.
 
+use bytes::Bytes;
+
 use super::bits::{Bits, Bytewise, unescaped};
 use super::{Chroma, Colour, DescribedPicture, Usability, cropped, frame_rate};
 use crate::container::Picture;
 
-/// NAL unit type of a sequence parameter set.
+/// NAL unit types (table 7-1): a slice of an IDR picture, a sequence parameter set, the delimiter that must stand first.
+const IDR: u8 = 5;
 const SPS: u8 = 7;
+const DELIMITER: u8 = 9;
 
 /// What the body of an `avcC` box tells. `None` where it is damaged or holds no readable sequence parameter set.
 pub fn describe(avcc: &[u8]) -> Option<DescribedPicture> {
@@ -24,6 +28,114 @@ pub fn describe(avcc: &[u8]) -> Option<DescribedPicture> {
         }
     }
     None
+}
+
+/// Whether a sample holds a slice of an IDR picture: nothing that follows refers to what came before it.
+pub fn is_idr(sample: &[u8], nal_length: u8) -> bool {
+    nals(sample, nal_length).any(|(kind, _)| kind == IDR)
+}
+
+/// A sample with these parameter sets ([`in_band`]) in front of its pictures, unless it brings its own.
+pub fn with_sets(sample: Bytes, nal_length: u8, sets: &[u8]) -> Bytes {
+    if nals(&sample, nal_length).any(|(kind, _)| kind == SPS) {
+        return sample;
+    }
+    let delimiter = nals(&sample, nal_length).next().filter(|(kind, _)| *kind == DELIMITER);
+    let (before, after) = sample.split_at(delimiter.map_or(0, |(_, end)| end).min(sample.len()));
+    [before, sets, after].concat().into()
+}
+
+/// The types of a sample's NAL units, and where each ends.
+fn nals(sample: &[u8], nal_length: u8) -> impl Iterator<Item = (u8, usize)> {
+    let mut rest = Bytewise(sample);
+    std::iter::from_fn(move || {
+        let len = rest.take(usize::from(nal_length.max(1)))?.iter().fold(0_usize, |len, byte| len << 8 | usize::from(*byte));
+        let header = rest.take(len)?.first().copied().unwrap_or(0);
+        Some((header & 0x1f, sample.len() - rest.0.len()))
+    })
+}
+
+/// The parameter sets of an `avcC` box's body as they stand in a sample, each behind its length. `None` where it is damaged.
+pub fn in_band(avcc: &[u8]) -> Option<Bytes> {
+    let Config { nal_length, sequences, pictures, .. } = Config::read(avcc)?;
+    let mut sets = Vec::new();
+    for set in sequences.into_iter().chain(pictures) {
+        let len = u32::try_from(set.len()).ok()?.to_be_bytes();
+        sets.extend(len.get(len.len().checked_sub(usize::from(nal_length))?..)?);
+        sets.extend(set);
+    }
+    Some(sets.into())
+}
+
+/// One `avcC` body with the parameter sets of two, so that samples of both can follow it. `None` where that cannot be: their profiles or
+/// lengths differ, or their sets have the same numbers.
+pub fn together(first: &[u8], second: &[u8]) -> Option<Bytes> {
+    let (mut all, more) = (Config::read(first)?, Config::read(second)?);
+    if all.profile != more.profile || all.nal_length != more.nal_length {
+        return None;
+    }
+    let share = |some: &[&[u8]], others: &[&[u8]], number: fn(&[u8]) -> Option<u32>| {
+        some.iter().any(|one| others.iter().any(|other| number(one).is_none() || number(one) == number(other)))
+    };
+    if share(&all.sequences, &more.sequences, sequence_number) || share(&all.pictures, &more.pictures, picture_number) {
+        return None;
+    }
+    all.sequences.extend(more.sequences);
+    all.pictures.extend(more.pictures);
+    all.constraints &= more.constraints;
+    all.level = all.level.max(more.level);
+    all.write()
+}
+
+/// `seq_parameter_set_id` (7.3.2.1.1).
+fn sequence_number(set: &[u8]) -> Option<u32> {
+    Bits::new(&unescaped(set.get(4..)?)).ue()
+}
+
+/// `pic_parameter_set_id` (7.3.2.2).
+fn picture_number(set: &[u8]) -> Option<u32> {
+    Bits::new(&unescaped(set.get(1..)?)).ue()
+}
+
+/// The body of an `avcC` box, taken apart.
+struct Config<'a> {
+    profile: u8,
+    constraints: u8,
+    level: u8,
+    nal_length: u8,
+    sequences: Vec<&'a [u8]>,
+    pictures: Vec<&'a [u8]>,
+    /// What High profiles have behind it.
+    rest: &'a [u8],
+}
+
+impl<'a> Config<'a> {
+    fn read(avcc: &'a [u8]) -> Option<Self> {
+        let mut body = Bytewise(avcc);
+        let version = body.u8()?;
+        let (profile, constraints, level) = (body.u8()?, body.u8()?, body.u8()?);
+        let nal_length = nal_length(body.u8()?)?;
+        let sequences = (0..body.u8()? & 0x1f).map(|_| body.nal()).collect::<Option<_>>()?;
+        let pictures = (0..body.u8()?).map(|_| body.nal()).collect::<Option<_>>()?;
+        (version == 1).then_some(Self { profile, constraints, level, nal_length, sequences, pictures, rest: body.0 })
+    }
+
+    fn write(&self) -> Option<Bytes> {
+        let sets = |out: &mut Vec<u8>, sets: &[&[u8]]| {
+            for set in sets {
+                out.extend(u16::try_from(set.len()).ok()?.to_be_bytes());
+                out.extend(*set);
+            }
+            Some(())
+        };
+        let mut out = vec![1, self.profile, self.constraints, self.level, 0xfc | (self.nal_length - 1)];
+        out.push(0xe0 | u8::try_from(self.sequences.len()).ok().filter(|count| *count < 32)?);
+        sets(&mut out, &self.sequences)?;
+        out.push(u8::try_from(self.pictures.len()).ok()?);
+        sets(&mut out, &self.pictures)?;
+        out.extend(self.rest);
+        Some(out.into())
+    }
 }
 
 /// Name for `CODECS` (RFC 6381, 3.3) of a stream in an `avc1` sample entry.
@@ -359,6 +471,61 @@ mod tests {
         avc1.F4001E 640x360 1:1 8 bit Full reorder 2 24.000 Hz
         avc1.64001E 640x360 1:1 8 bit Quarter reorder 2 24.000 Hz
         ");
+    }
+
+    #[test]
+    fn samples_tell_whether_one_can_begin_with_them() {
+        let sample = |nals: &[&[u8]]| nals.iter().flat_map(|nal| [&[0, 0, 0, nal.len() as u8][..], nal].concat()).collect::<Vec<u8>>();
+        for (nals, begins) in
+            [(&[&[9_u8, 16][..], &[6, 1], &[0x65, 1]][..], true), (&[&[0x41, 5]], false), (&[&[0x01], &[]], false), (&[], false)]
+        {
+            assert_eq!(is_idr(&sample(nals), 4), begins, "{nals:?}");
+        }
+        // One byte of length; a length beyond the end.
+        assert!(is_idr(&[1, 0x41, 1, 0x65], 1) && !is_idr(&[0, 0, 0, 9, 0x65], 4) && !is_idr(&[0, 0], 4));
+    }
+
+    #[test]
+    fn parameter_sets_stand_in_front_of_pictures() {
+        let sets = in_band(&bytes(HIGH)).unwrap();
+        assert_eq!((nals(&sets, 4).map(|(kind, _)| kind).collect::<Vec<_>>(), sets.len()), (vec![7, 8], 4 + 26 + 4 + 6));
+        assert_eq!(in_band(&bytes(HIGH)[..20]), None);
+        let kinds = |sample: &'static [u8]| {
+            let told = with_sets(Bytes::from_static(sample), 4, &sets);
+            nals(&told, 4).map(|(kind, _)| kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&[0, 0, 0, 1, 0x65]), [7, 8, 5]);
+        assert_eq!(kinds(&[0, 0, 0, 2, 9, 16, 0, 0, 0, 1, 0x65]), [9, 7, 8, 5], "the delimiter stays first");
+        assert_eq!(kinds(&[0, 0, 0, 1, 0x67, 0, 0, 0, 1, 0x68, 0, 0, 0, 1, 0x65]), [7, 8, 5], "it brings its own");
+        assert_eq!(kinds(&[]), [7, 8]);
+    }
+
+    #[test]
+    fn two_encoders_in_one_configuration() {
+        let first = bytes(HIGH);
+        // The same with the number 1: `ue` of 0 is `1`, of 1 `010`; what follows in the sets is of no interest here.
+        let mut second = first.clone();
+        (second[12], second[38]) = (0b0101_0110, 0b0100_1011);
+        second[3] = 31;
+        let both = together(&first, &second).unwrap();
+        assert_eq!((both[3], both[5] & 0x1f), (31, 2));
+        assert_eq!(describe(&both).unwrap().codecs, describe(&first).unwrap().codecs, "the first one is described");
+        assert_eq!(nals(&in_band(&both).unwrap(), 4).map(|(kind, _)| kind).collect::<Vec<_>>(), [7, 7, 8, 8]);
+        assert!(both.ends_with(&[0xfd, 0xf8, 0xf8, 0]), "what High profiles have behind it");
+        assert_eq!(together(&first, &first), None, "the numbers are the same");
+        assert_eq!(together(&first, &bytes(CROPPED)), None, "another profile");
+        assert_eq!(together(&first, &second[..30]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(a in proptest::collection::vec(any::<u8>(), 0..80), b in proptest::collection::vec(any::<u8>(), 0..80), len in 0u8..6) {
+            let _ = (together(&a, &b), in_band(&a), is_idr(&a, len), with_sets(Bytes::from(a.clone()), len, &b));
+            // What was read is written back.
+            if let Some(config) = Config::read(&a) {
+                prop_assert!(config.write().is_none_or(|written| written.len() == a.len()));
+            }
+        }
     }
 
     #[test]

@@ -72,7 +72,6 @@ const NEVER: &[c_long] = &[
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
     libc::SYS_fanotify_init,
-    libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
     // Other views of the file system.
     libc::SYS_mount,
@@ -150,7 +149,6 @@ const NEVER_OF_OLD: &[c_long] = &[];
 /// Calls that change what lies on the disk; refused where the program is given no folder to write to.
 const WRITING: &[c_long] = &[
     libc::SYS_truncate,
-    libc::SYS_ftruncate,
     libc::SYS_fallocate,
     libc::SYS_mkdirat,
     libc::SYS_mknodat,
@@ -174,31 +172,41 @@ const WRITING_OF_OLD: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const WRITING_OF_OLD: &[c_long] = &[];
 
+/// Memory with a name and a length, which drivers of graphics cards share with them; refused everybody else.
+const SHARING: &[c_long] = &[libc::SYS_memfd_create, libc::SYS_ftruncate];
+
 /// Calls whose arguments lie in memory, where no filter can look: the C library falls back to their elder siblings, whose flags can be
 /// judged.
 const AS_IF_UNKNOWN: &[c_long] = &[libc::SYS_clone3, libc::SYS_openat2];
 
-/// What of the disk is told to the filters.
+/// What is told to the filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Disk {
+pub(super) struct Asked {
     /// The program is given a folder to write to.
     pub(super) writes: bool,
     /// No Landlock watches over what is opened: then nothing may be opened that would be made or emptied thereby. Else that would
     /// only refuse what is harmless, such as a shell's `>/dev/null`.
     pub(super) unwatched: bool,
+    /// The program is given graphics cards.
+    pub(super) graphics: bool,
 }
 
 /// The filters for process `own`.
 ///
 /// # Errors
 /// Where this kind of processor is not known to the filter's compiler.
-pub(super) fn filters(own: u32, disk: Disk) -> Result<[BpfProgram; 3], seccompiler::Error> {
+pub(super) fn filters(own: u32, asked: Asked) -> Result<[BpfProgram; 3], seccompiler::Error> {
     let mut forbidden: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let (writing, writing_of_old) = if disk.writes { (&[][..], &[][..]) } else { (WRITING, WRITING_OF_OLD) };
-    for call in NEVER.iter().chain(NEVER_OF_OLD).chain(writing).chain(writing_of_old) {
+    let (writing, writing_of_old) = if asked.writes { (&[][..], &[][..]) } else { (WRITING, WRITING_OF_OLD) };
+    let sharing = match (asked.graphics, asked.writes) {
+        (true, _) => &[][..],
+        (false, true) => &[libc::SYS_memfd_create][..],
+        (false, false) => SHARING,
+    };
+    for call in NEVER.iter().chain(NEVER_OF_OLD).chain(writing).chain(writing_of_old).chain(sharing) {
         forbidden.insert(*call, Vec::new());
     }
-    for (call, conditions) in judged(own, disk) {
+    for (call, conditions) in judged(own, asked) {
         let rule = SeccompRule::new(conditions.into_iter().collect::<Result<_, _>>()?)?;
         forbidden.entry(call).or_default().push(rule);
     }
@@ -232,7 +240,7 @@ fn has(at: u8, flag: u64) -> Condition {
 }
 
 /// Calls that are refused for what they ask: all conditions of an entry hold.
-fn judged(own: u32, disk: Disk) -> Vec<(c_long, Vec<Condition>)> {
+fn judged(own: u32, asked: Asked) -> Vec<(c_long, Vec<Condition>)> {
     let own = u64::from(own);
     let mut list = vec![
         // Threads, not processes.
@@ -267,7 +275,7 @@ fn judged(own: u32, disk: Disk) -> Vec<(c_long, Vec<Condition>)> {
     // (FIOSETOWN, SIOCSPGRP; F_SETOWN, F_SETSIG, F_SETOWN_EX). These numbers are the same on both processors, their types are not.
     list.extend([0x5412, 0x541c, 0x541d, 0x540e, 0x8901, 0x8902].map(|tell| (libc::SYS_ioctl, vec![is(1, tell)])));
     list.extend([8, 10, 15].map(|order| (libc::SYS_fcntl, vec![is(1, order)])));
-    if disk.unwatched && !disk.writes {
+    if asked.unwatched && !asked.writes {
         for flag in [libc::O_CREAT, libc::O_TRUNC, libc::O_TMPFILE] {
             list.push((libc::SYS_openat, vec![has(2, bits(flag))]));
             #[cfg(target_arch = "x86_64")]
@@ -299,8 +307,9 @@ mod tests {
 
     #[test]
     fn the_filters_compile_and_fit() {
-        for (writes, unwatched) in [(false, false), (false, true), (true, false), (true, true)] {
-            let filters = filters(4242, Disk { writes, unwatched }).expect("compiled");
+        let all = [(false, false), (false, true), (true, false), (true, true)];
+        for (writes, unwatched, graphics) in all.into_iter().flat_map(|(a, b)| [(a, b, false), (a, b, true)]) {
+            let filters = filters(4242, Asked { writes, unwatched, graphics }).expect("compiled");
             // BPF_MAXINSNS of the kernel.
             assert!(filters.iter().all(|filter| (4..4096).contains(&filter.len())), "{:?}", filters.map(|filter| filter.len()));
         }
@@ -308,7 +317,7 @@ mod tests {
 
     #[test]
     fn every_call_of_the_list_is_older_than_what_is_refused_for_its_youth() {
-        let all = NEVER.iter().chain(NEVER_OF_OLD).chain(WRITING).chain(WRITING_OF_OLD).chain(AS_IF_UNKNOWN);
+        let all = NEVER.iter().chain(NEVER_OF_OLD).chain(WRITING).chain(WRITING_OF_OLD).chain(SHARING).chain(AS_IF_UNKNOWN);
         assert!(all.clone().all(|call| (0..=c_long::from(YOUNGEST)).contains(call)));
         let mut sorted: Vec<_> = all.collect();
         sorted.sort_unstable();

@@ -35,6 +35,27 @@ const FACTS: [&str; 19] = [
     "/dev/urandom",
 ];
 
+/// What the drivers of graphics cards read of the machine.
+const GRAPHICS: [&str; 14] = [
+    "/dev/dri",
+    "/etc/drirc",
+    "/proc/devices",
+    "/proc/driver/nvidia",
+    "/proc/modules",
+    "/proc/sys/vm",
+    "/proc/version",
+    "/sys/class/drm",
+    "/sys/dev/char",
+    "/sys/devices",
+    "/sys/module",
+    "/usr/share/drirc.d",
+    "/usr/share/libdrm",
+    "/usr/share/nvidia",
+];
+
+/// How the files of their devices begin. Those by which a screen is drawn to (`card0`) are not among them.
+const GRAPHICS_DEVICES: [(&str, &str); 3] = [("/dev/dri", "renderD"), ("/dev", "nvidia"), ("/dev", "dxg")];
+
 /// Package stores whose packages lie each in a folder of its own and need each other. Nothing in them is private.
 const STORES: [&str; 3] = ["/nix/store", "/gnu/store", "/home/linuxbrew/.linuxbrew"];
 
@@ -50,6 +71,8 @@ pub(super) struct Needs {
     pub(super) execute: Vec<PathBuf>,
     /// Devices that say and keep nothing.
     pub(super) devices: Vec<PathBuf>,
+    /// Devices that are told what to do.
+    pub(super) graphics: Vec<PathBuf>,
 }
 
 /// The program's file, looked for as a shell does.
@@ -91,6 +114,19 @@ pub(super) fn of(file: &Path) -> Needs {
     needs.execute.extend(loader(&head));
     needs.execute.push(real);
     needs
+}
+
+impl Needs {
+    /// The same, and the graphics cards.
+    pub(super) fn with_graphics(mut self) -> Self {
+        self.read.extend(GRAPHICS.map(PathBuf::from));
+        for (folder, beginning) in GRAPHICS_DEVICES {
+            let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+            let is_one = |file: &PathBuf| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning));
+            self.graphics.extend(files.filter(is_one).take(64));
+        }
+        self
+    }
 }
 
 /// Libraries that came with the program: in the `lib` beside its `bin`, in its store, or right beside it.

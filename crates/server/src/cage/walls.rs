@@ -19,7 +19,7 @@ use landlock::{
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
-use super::calls::Disk;
+use super::calls::Asked;
 use super::files::{self, Needs};
 use super::{Reach, Report, calls};
 
@@ -40,12 +40,15 @@ pub(super) fn find(program: &OsStr) -> io::Result<PathBuf> {
 /// # Errors
 /// When a wall that the kernel has cannot be closed: then the program must not run.
 pub(super) fn close(program: &Path, reach: &Reach) -> io::Result<()> {
-    let needs = files::of(program);
+    let mut needs = files::of(program);
+    if reach.graphics {
+        needs = needs.with_graphics();
+    }
     // A server that runs as root, as in a container, gives none of that on. With no new privileges, `exec` brings nothing back.
     let none = CapabilitySets { effective: CapabilitySet::empty(), permitted: CapabilitySet::empty(), inheritable: CapabilitySet::empty() };
     set_capabilities(None, none)?;
     let watched = restrict(&needs, reach).map_err(io::Error::other)?.ruleset != RulesetStatus::NotEnforced;
-    forbid(Disk { writes: reach.folder.is_some(), unwatched: !watched })
+    forbid(Asked { writes: reach.folder.is_some(), unwatched: !watched, graphics: reach.graphics })
 }
 
 fn restrict(needs: &Needs, reach: &Reach) -> Result<RestrictionStatus, RulesetError> {
@@ -55,6 +58,8 @@ fn restrict(needs: &Needs, reach: &Reach) -> Result<RestrictionStatus, RulesetEr
     ruleset = ruleset.add_rules(path_beneath_rules(&needs.read, read))?;
     ruleset = ruleset.add_rules(path_beneath_rules(&needs.execute, read | AccessFs::Execute))?;
     ruleset = ruleset.add_rules(path_beneath_rules(&needs.devices, AccessFs::ReadFile | AccessFs::WriteFile))?;
+    let told = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+    ruleset = ruleset.add_rules(path_beneath_rules(&needs.graphics, told))?;
     ruleset = ruleset.add_rules(path_beneath_rules(&reach.folder, everything_but_execution()))?;
     let ports = reach.port.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp)));
     ruleset.add_rules(ports)?.restrict_self()
@@ -65,8 +70,8 @@ fn everything_but_execution() -> BitFlags<AccessFs> {
 }
 
 /// Filters hold for this thread and whatever comes of it; there is no other thread in the hidden command.
-fn forbid(disk: Disk) -> io::Result<()> {
-    let Ok(filters) = calls::filters(std::process::id(), disk) else { return Ok(()) };
+fn forbid(asked: Asked) -> io::Result<()> {
+    let Ok(filters) = calls::filters(std::process::id(), asked) else { return Ok(()) };
     for filter in filters {
         match seccompiler::apply_filter(&filter) {
             Ok(()) => {}

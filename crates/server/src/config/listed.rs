@@ -127,6 +127,7 @@ pub const SETTINGS: &[Setting] = {
         setting("maxStreamsPerDevice", "max-streams-per-device", Streams, Number, Restart, |r| json!(r.max_streams_per_device)),
         setting("queueLength", "queue-length", Streams, Number, Restart, |r| json!(r.queue_length)),
         setting("maxProductions", "max-productions", Streams, Number, Restart, |r| json!(r.max_productions)),
+        setting("encoder", "encoder", Streams, Text, Now, |r| json!(r.encoder.name())),
         setting("metadataTimeout", "metadata-timeout", Torrents, Time, Restart, |r| seconds(r.metadata_timeout)),
         setting("stallTimeout", "stall-timeout", Torrents, Time, Now, |r| seconds(r.stall_timeout)),
         setting("noDht", "no-dht", Torrents, Switch, Restart, |r| json!(r.no_dht)),
@@ -274,8 +275,8 @@ mod tests {
         let names: Vec<&str> = of(Rank::Admin).map(|setting| setting.key).collect();
         assert_eq!(
             names.join(" "),
-            "name headless noMdns cacheMaxBytes reserveBytes expireAfter maxStreamsPerDevice queueLength maxProductions metadataTimeout \
-             stallTimeout noDht noTrackers sample mock mockSpeed"
+            "name headless noMdns cacheMaxBytes reserveBytes expireAfter maxStreamsPerDevice queueLength maxProductions encoder \
+             metadataTimeout stallTimeout noDht noTrackers sample mock mockSpeed"
         );
         assert!(Rank::Owner > Rank::Admin);
     }

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use balcony_media::encoder::Wanted;
+
 use super::typed::{COMMAND_FLAGS, COMMANDS, Words, quoted};
 use crate::trust::letters::{clear, is_blank, is_joining};
 
@@ -85,6 +87,8 @@ pub struct Resolved {
     pub reserve_bytes: u64,
     /// ffmpeg processes that may encode video at once; at least 1.
     pub max_productions: usize,
+    /// What converts pictures.
+    pub encoder: Wanted,
     /// Streams of one device before the next one waits; at least 1.
     pub max_streams_per_device: usize,
     /// Streams that may wait.
@@ -217,6 +221,7 @@ impl Reader<'_> {
             cache_max_bytes: self.one("cache-max-bytes", SIZE, size).unwrap_or(20 << 30),
             reserve_bytes: self.one("reserve-bytes", SIZE, size).unwrap_or(2 << 30),
             max_productions: self.number("max-productions", machine.cores.max(2), 1, 1024),
+            encoder: self.one("encoder", &format!("one of {}", Wanted::WORDS.join(", ")), Wanted::named).unwrap_or_default(),
             max_streams_per_device: self.number("max-streams-per-device", 3, 1, 10_000),
             queue_length: self.number("queue-length", 20, 0, 100_000),
             expire_after: self.time("expire-after", 24 * 3600),
@@ -491,6 +496,7 @@ mod tests {
             cache_max_bytes: 21_474_836_480,
             reserve_bytes: 2_147_483_648,
             max_productions: 8,
+            encoder: Wanted::Auto,
             max_streams_per_device: 3,
             queue_length: 20,
             expire_after: Duration::from_secs(86_400),

@@ -68,6 +68,9 @@ pub struct Typed {
     /// How many ffmpeg processes may encode video at once [number of cores, at least 2]
     #[arg(long, value_name = "NUMBER")]
     pub max_productions: Option<String>,
+    /// What converts pictures: auto, x264, videotoolbox, nvenc, qsv, vaapi, amf, or off for none [auto]
+    #[arg(long, value_name = "NAME")]
+    pub encoder: Option<String>,
     /// Streams of one device before the next one waits [3]
     #[arg(long, value_name = "NUMBER")]
     pub max_streams_per_device: Option<String>,
@@ -125,7 +128,7 @@ pub struct Typed {
     /// No window and no tray (the desktop program only)
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
     pub headless: Option<String>,
-    /// The ffmpeg to use [$FFMPEG_BIN, then PATH]
+    /// The ffmpeg to use [$FFMPEG_BIN, then the best one that is found]
     #[arg(long, value_name = "FILE")]
     pub ffmpeg: Option<String>,
     /// The ffprobe to use [$FFPROBE_BIN, then PATH]

@@ -21,6 +21,7 @@ use super::bundle::{self, Bundle};
 use super::{Check, Diagnosis, Finding, Household, Level, Place, Standing};
 use crate::config::Resolved;
 use crate::http::bind::Ports;
+use crate::programs::best;
 use crate::settings::Settings;
 use crate::spawner::Spawner;
 use crate::trust::write_private;
@@ -73,7 +74,8 @@ async fn examine(config: Resolved, packed: bool) -> std::io::Result<(Diagnosis, 
     let spawner = Spawner::start(std::env::current_exe()?)?;
     let neighbour = Neighbour::find(&config.data_dir).await;
     let asked = config.cache_max_bytes;
-    let place = Place { config: Arc::new(config), asked, spawner };
+    let (ffmpeg, ffmpegs) = best::choose(&spawner, &config.ffmpeg, &config.data_dir.join(best::FILE), false).await;
+    let place = Place { config: Arc::new(config), asked, spawner, ffmpeg, ffmpegs };
     let (own, its) = tokio::join!(super::examine(&place, &neighbour.standing), neighbour.diagnosis());
     let diagnosis = Diagnosis::of(together(its.map(|its| its.findings), own));
     let bundle = match if packed { neighbour.bundle().await } else { None } {

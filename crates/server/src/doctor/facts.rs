@@ -9,6 +9,8 @@ use jiff::Timestamp;
 
 use super::Check;
 use crate::cage::Report;
+use crate::produce::trial;
+use crate::programs::best;
 use crate::store::Soundness;
 
 /// All of it; what was not looked at is missing.
@@ -22,6 +24,10 @@ pub struct Facts {
     pub ffprobe: Option<Program>,
     /// What ffmpeg was built with, or why that is not known.
     pub parts: Option<Result<Parts, String>>,
+    /// How long ffmpeg takes to start.
+    pub starts_in: Option<Duration>,
+    /// The ffmpegs that it was chosen from, where there was a choice.
+    pub choice: best::Choice,
     /// What became of the trials to convert.
     pub trials: Option<Trials>,
     /// The walls around ffmpeg, or why they could not be tried.
@@ -104,12 +110,12 @@ pub struct Parts {
 }
 
 /// What became of the trials to convert, made in the cage, as films are converted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Trials {
     /// By the processor: `None` where it worked, else the reason.
     pub processor: Option<String>,
-    /// Hardware encoders that this ffmpeg knows, and whether they work.
-    pub hardware: Vec<(&'static str, bool)>,
+    /// By encoders in silicon.
+    pub silicon: trial::Told,
 }
 
 /// The ports.

@@ -1,7 +1,9 @@
 //! Facts in, findings out. Nothing is looked at here, not even the clock.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use balcony_media::encoder::Wanted;
 use balcony_media::ffmpeg::DEMUXERS;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use super::facts::{
 };
 use super::{Check, Finding, Level};
 use crate::cage::Report;
+use crate::produce::trial;
 use crate::store::Soundness;
 
 /// The oldest ffmpeg that knows every option that films are converted with (`-fps_mode`).
@@ -40,7 +43,7 @@ const INTERLACED: [&str; 1] = ["bwdif"];
 /// Encoder of text subtitles, and the filters that draw the others into the picture.
 const SUBTITLES: [&str; 3] = ["webvtt", "overlay", "subtitles"];
 /// What films are made with, for people, and the decoders of which one is enough.
-const CODECS: [(&str, &[&str]); 17] = [
+pub(crate) const CODECS: [(&str, &[&str]); 17] = [
     ("H.264", &["h264"]),
     ("HEVC", &["hevc"]),
     ("AV1", &["libdav1d", "libaom-av1", "av1"]),
@@ -65,6 +68,7 @@ pub(super) fn judge(facts: &Facts, now: Timestamp, data_dir: &str, seconds: u64)
     let mut found = Vec::new();
     found.extend(facts.server.map(|fact| server(fact, data_dir)));
     found.extend(facts.ffmpeg.iter().flat_map(|fact| ffmpeg(fact, seconds)));
+    found.extend(facts.starts_in.map(|time| started(time, facts)));
     found.extend(facts.parts.iter().flat_map(parts));
     found.extend(facts.ffprobe.iter().map(|fact| program(Check::Ffprobe, "ffprobe", fact, seconds)));
     found.extend(facts.trials.iter().map(trials));
@@ -115,12 +119,32 @@ fn program(check: Check, name: &str, fact: &Program, seconds: u64) -> Finding {
 fn ffmpeg(fact: &Program, seconds: u64) -> Vec<Finding> {
     let mut found = vec![program(Check::Ffmpeg, "ffmpeg", fact, seconds)];
     if let ProgramState::Runs { version, .. } = &fact.state
-        && number(version).is_some_and(|number| number < OLDEST)
+        && is_too_old(version)
     {
         let needed = format!("{}.{}", OLDEST.0, OLDEST.1);
         found = vec![broken(Check::Ffmpeg, "ffmpeg_old", json!({ "version": version, "needed": needed }))];
     }
     found
+}
+
+/// Whether an ffmpeg of this version lacks options that films are converted with.
+pub(crate) fn is_too_old(version: &str) -> bool {
+    number(version).is_some_and(|number| number < OLDEST)
+}
+
+/// How long ffmpeg takes to start, and why it is this one where there are others.
+fn started(time: Duration, facts: &Facts) -> Finding {
+    let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let used = match facts.ffmpeg.as_ref().map(|fact| &fact.state) {
+        Some(ProgramState::Runs { path, .. }) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+        _ => return good(Check::Ffmpeg, "ffmpeg_starts", json!({ "milliseconds": milliseconds })),
+    };
+    let others = facts.choice.found.iter().filter(|found| found.path != used);
+    let others: Vec<String> = others.map(|found| found.path.display().to_string()).collect();
+    if others.is_empty() {
+        return good(Check::Ffmpeg, "ffmpeg_starts", json!({ "milliseconds": milliseconds }));
+    }
+    good(Check::Ffmpeg, "ffmpeg_chosen", json!({ "milliseconds": milliseconds, "path": used.display().to_string(), "others": others }))
 }
 
 /// The number in a version: `5.1.9-0+deb12u1`, `n7.0`. `None` for what was built from some day's sources, which count as new.
@@ -164,14 +188,29 @@ fn parts(fact: &Result<Parts, String>) -> Vec<Finding> {
 }
 
 fn trials(fact: &Trials) -> Finding {
+    let check = Check::Encoders;
+    let told = &fact.silicon;
+    if told.wanted == Wanted::Off {
+        return note(check, "encoders_off", json!({}));
+    }
     if let Some(reason) = &fact.processor {
-        return broken(Check::Encoders, "encoders_fail", json!({ "reason": reason }));
+        return broken(check, "encoders_fail", json!({ "reason": reason }));
     }
-    let working: Vec<_> = fact.hardware.iter().filter(|(_, works)| *works).map(|(name, _)| *name).collect();
-    if working.is_empty() {
-        return good(Check::Encoders, "encoders_good", json!({}));
+    if let Some((silicon, reason)) = told.distrusted.last() {
+        return note(check, "encoders_distrusted", json!({ "encoder": silicon.family().name(), "reason": reason }));
     }
-    good(Check::Encoders, "encoders_hardware", json!({ "encoders": working }))
+    if let Some((used, (width, height))) = told.used().and_then(|used| Some((used, used.largest?))) {
+        return good(check, "encoders_silicon", json!({ "encoder": used.silicon.family().name(), "width": width, "height": height }));
+    }
+    let flaw = |tried: &trial::Tried| format!("{}: {}", tried.silicon.family().name(), tried.flaw.as_deref().unwrap_or("it failed"));
+    let mut flaws: Vec<String> = told.tried.iter().map(flaw).collect();
+    flaws.dedup();
+    match told.wanted {
+        _ if told.trying => good(check, "encoders_trying", json!({})),
+        Wanted::One(family) => note(check, "encoders_not_that", json!({ "encoder": family.name(), "reasons": flaws })),
+        Wanted::Auto if !flaws.is_empty() => good(check, "encoders_none", json!({ "reasons": flaws })),
+        Wanted::Auto | Wanted::X264 | Wanted::Off => good(check, "encoders_good", json!({})),
+    }
 }
 
 fn cage(fact: &Result<Report, String>) -> Vec<Finding> {

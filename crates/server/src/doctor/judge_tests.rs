@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use balcony_media::encoder::{Family, Silicon};
+
 use super::super::words::SENTENCES;
 use super::*;
+use crate::produce::trial::{Told, Tried};
+use crate::programs::best::{self, Found};
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
@@ -35,7 +39,9 @@ fn healthy() -> Facts {
         ffmpeg: Some(program("ffmpeg")),
         ffprobe: Some(program("ffprobe")),
         parts: Some(Ok(parts)),
-        trials: Some(Trials { processor: None, hardware: vec![("h264_vaapi", false)] }),
+        starts_in: None,
+        choice: best::Choice::default(),
+        trials: Some(Trials { processor: None, silicon: Told::default() }),
         cage: Some(Ok(Report { files: true, network: true, calls: true, landlock: 7 })),
         ports: Some(Ports::Ours { http: 3001, https: 3443 }),
         folders: vec![folder("data"), folder("cache")],
@@ -129,11 +135,37 @@ fn cases() -> Vec<(Check, Facts, Expected)> {
     case(Check::Ffmpeg, &|facts| facts.parts = Some(Ok(Parts::default())), &nothing);
     case(Check::Ffprobe, &|facts| facts.ffprobe = with(ProgramState::Missing), &[(Broken, "program_missing")]);
 
-    let trials =
-        |processor: Option<&str>, works| Some(Trials { processor: processor.map(str::to_owned), hardware: vec![("h264_qsv", works)] });
-    case(Check::Encoders, &|facts| facts.trials = trials(None, false), &[(Good, "encoders_good")]);
-    case(Check::Encoders, &|facts| facts.trials = trials(None, true), &[(Good, "encoders_hardware")]);
-    case(Check::Encoders, &|facts| facts.trials = trials(Some("killed"), true), &[(Broken, "encoders_fail")]);
+    let quick = Some(Duration::from_millis(14));
+    case(Check::Ffmpeg, &|facts| facts.starts_in = quick, &[here, (Good, "ffmpeg_starts")]);
+    let found = |path: &str| Found { path: path.into(), stamp: String::new(), starts_in: Some(14), lacks: BTreeSet::new() };
+    let two = best::Choice { found: vec![found("/bin/ffmpeg"), found("/opt/ffmpeg")] };
+    case(Check::Ffmpeg, &|facts| (facts.starts_in, facts.choice) = (quick, two.clone()), &[here, (Good, "ffmpeg_chosen")]);
+
+    let nvenc = |works: bool| Tried {
+        silicon: Silicon::Nvenc,
+        largest: works.then_some((1920, 1080)),
+        pace: vec![],
+        flaw: (!works).then(|| "no card".into()),
+    };
+    let told = |wanted, tried: &[Tried]| Told { wanted, tried: tried.to_vec(), ..Told::default() };
+    let distrusted = Told { distrusted: vec![(Silicon::Nvenc, "it hangs".into())], ..told(Wanted::Auto, &[nvenc(true)]) };
+    let forced = Wanted::One(Family::Nvenc);
+    for (silicon, processor, expected) in [
+        (told(Wanted::Auto, &[]), None, (Good, "encoders_good")),
+        (told(Wanted::X264, &[]), None, (Good, "encoders_good")),
+        (told(Wanted::Auto, &[nvenc(false)]), None, (Good, "encoders_none")),
+        (told(Wanted::Auto, &[nvenc(true)]), None, (Good, "encoders_silicon")),
+        (told(forced, &[nvenc(true)]), None, (Good, "encoders_silicon")),
+        (told(forced, &[nvenc(false)]), None, (Note, "encoders_not_that")),
+        (Told { trying: true, ..told(forced, &[nvenc(false)]) }, None, (Good, "encoders_trying")),
+        (distrusted, None, (Note, "encoders_distrusted")),
+        (told(Wanted::Off, &[]), None, (Note, "encoders_off")),
+        (told(Wanted::Auto, &[nvenc(true)]), Some("killed"), (Broken, "encoders_fail")),
+        (told(Wanted::Off, &[]), Some("killed"), (Note, "encoders_off")),
+    ] {
+        let trials = Trials { processor: processor.map(str::to_owned), silicon };
+        case(Check::Encoders, &|facts| facts.trials = Some(trials.clone()), &[expected]);
+    }
 
     let cage = |files, network, calls| Some(Ok(Report { files, network, calls, landlock: 1 }));
     case(Check::Cage, &|facts| facts.cage = cage(true, false, true), &[(Note, "cage_no_network")]);

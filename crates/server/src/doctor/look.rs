@@ -12,21 +12,23 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::Check;
-use super::facts::{Certificate, Clock, Database, Discovery, Facts, Folder, FolderState, Ports, ProgramState, Server, Space, Torrents};
-use super::{ports, programs};
+use super::facts::{
+    Certificate, Clock, Database, Discovery, Facts, Folder, FolderState, Ports, ProgramState, Server, Space, Torrents, Trials,
+};
+use super::ports;
 use crate::app::size_of_tree;
 use crate::config::Resolved;
 use crate::config::resolved::cache_budget;
 use crate::discovery::multicast_is_possible;
 use crate::http::bind;
 use crate::lan::{self, Addresses};
+use crate::produce::trial;
+pub(super) use crate::programs::ANSWER;
+use crate::programs::{self, best};
 use crate::spawner::Spawner;
 use crate::store::{self, Soundness, Store};
 use crate::trust::names::Names;
 use crate::trust::{Authority, Certificates, Tls};
-
-/// How long each thing may take to answer.
-pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// What is looked at.
 #[derive(Clone)]
@@ -37,6 +39,10 @@ pub struct Place {
     pub asked: u64,
     /// Starts programs in the cage.
     pub spawner: Spawner,
+    /// The ffmpeg that is used.
+    pub ffmpeg: PathBuf,
+    /// Those that it was chosen from, where there was a choice.
+    pub ffmpegs: best::Choice,
 }
 
 /// From where it is looked at.
@@ -73,6 +79,8 @@ pub struct Inside {
     pub nodes: Option<usize>,
     /// For how long it runs.
     pub since: Duration,
+    /// What it knows of its encoders.
+    pub encoders: trial::Told,
 }
 
 /// Looks at everything.
@@ -80,17 +88,17 @@ pub(super) async fn look(place: &Place, standing: &Standing) -> Facts {
     let mut facts = Facts::default();
     let programs = async {
         let (ffmpeg, ffprobe) =
-            tokio::join!(programs::program(&place.spawner, &place.config.ffmpeg), programs::program(&place.spawner, &place.config.ffprobe));
-        let mut parts = None;
-        let mut trials = None;
+            tokio::join!(programs::program(&place.spawner, &place.ffmpeg), programs::program(&place.spawner, &place.config.ffprobe));
+        let (mut parts, mut trials, mut starts_in) = (None, None, None);
         if let ProgramState::Runs { path, .. } = &ffmpeg.state {
             let listed = programs::parts(&place.spawner, path).await;
-            if let Ok(listed) = &listed {
-                trials = Some(programs::trials(&place.spawner, path, &listed.encoders).await);
+            starts_in = programs::start_time(&place.spawner, path).await;
+            if listed.is_ok() {
+                trials = Some(trials_of(place, standing, path).await);
             }
             parts = Some(listed);
         }
-        (ffmpeg, ffprobe, parts, trials)
+        (ffmpeg, ffprobe, parts, trials, starts_in)
     };
     let (programs, cage, folders, space, database, certificate, discovery) = tokio::join!(
         programs,
@@ -116,7 +124,8 @@ pub(super) async fn look(place: &Place, standing: &Standing) -> Facts {
             move || discovery(&config, &standing)
         }),
     );
-    let (ffmpeg, ffprobe, parts, trials) = programs;
+    let (ffmpeg, ffprobe, parts, trials, starts_in) = programs;
+    (facts.starts_in, facts.choice) = (starts_in, place.ffmpegs.clone());
     (facts.ffmpeg, facts.ffprobe, facts.parts, facts.trials) = (Some(ffmpeg), Some(ffprobe), parts, trials);
     match cage {
         Ok(report) => facts.cage = Some(report.map_err(|error| error.kind().to_string())),
@@ -138,13 +147,25 @@ pub(super) async fn look(place: &Place, standing: &Standing) -> Facts {
     facts
 }
 
+/// Whether films are converted: what the server knows of that already, or what can be tried from here.
+async fn trials_of(place: &Place, standing: &Standing, ffmpeg: &Path) -> Trials {
+    let wanted = place.config.encoder;
+    let silicon = match standing {
+        Standing::Within(inside) => inside.encoders.clone(),
+        Standing::Alone => trial::attempt_all(&place.spawner, ffmpeg, wanted).await,
+        // It says so itself.
+        Standing::Beside { .. } | Standing::Silent { .. } => trial::Told { wanted, ..trial::Told::default() },
+    };
+    Trials { processor: programs::processor(&place.spawner, ffmpeg).await, silicon }
+}
+
 /// Does work that may block where it keeps nothing waiting. `None`: it takes too long, and is left to itself.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     timeout(ANSWER, tokio::task::spawn_blocking(work)).await.ok()?.ok()
 }
 
 /// What does not work that every stream needs: database, data folder, ffmpeg. A word for each, which tells no path.
-pub async fn shortcomings(config: &Resolved, store: &Store, spawner: &Spawner) -> Vec<&'static str> {
+pub async fn shortcomings(config: &Resolved, store: &Store, spawner: &Spawner, ffmpeg: &Path) -> Vec<&'static str> {
     let written = async { timeout(ANSWER, store.writable()).await.is_ok_and(|written| written.is_ok()) };
     let sound = apart({
         let path = config.data_dir.join("balcony.sqlite");
@@ -155,7 +176,7 @@ pub async fn shortcomings(config: &Resolved, store: &Store, spawner: &Spawner) -
         let path = config.data_dir.clone();
         move || matches!(state_of(&path), FolderState::Fine | FolderState::Open)
     });
-    let ffmpeg = async { matches!(programs::program(spawner, &config.ffmpeg).await.state, ProgramState::Runs { .. }) };
+    let ffmpeg = async { matches!(programs::program(spawner, ffmpeg).await.state, ProgramState::Runs { .. }) };
     let (written, sound, folder, ffmpeg) = tokio::join!(written, sound, folder, ffmpeg);
     let all = [
         (written, "the database cannot be written"),

@@ -20,6 +20,11 @@ pub(super) const SENTENCES: &[(&str, &str)] = &[
         "ffmpeg_old",
         "ffmpeg {version} is too old: films are converted with {needed} or newer; install a newer one, or name it with --ffmpeg.",
     ),
+    ("ffmpeg_starts", "ffmpeg starts in {milliseconds} ms."),
+    (
+        "ffmpeg_chosen",
+        "ffmpeg starts in {milliseconds} ms; {path} was chosen rather than {others}, for it lacks nothing that they have and starts quicker or has more; --ffmpeg names another one.",
+    ),
     ("ffmpeg_unlisted", "What this ffmpeg was built with could not be found out: {reason}."),
     (
         "ffmpeg_lacks",
@@ -30,11 +35,31 @@ pub(super) const SENTENCES: &[(&str, &str)] = &[
         "ffmpeg_lacks_codecs",
         "This ffmpeg cannot decode {what}: such films play only where the device can play them as they are; the full ffmpeg of your system can.",
     ),
-    ("ffmpeg_lacks_hdr", "This ffmpeg was built without {what}: HDR films cannot be converted; install one that was built with zimg."),
-    ("ffmpeg_lacks_interlaced", "This ffmpeg was built without {what}: interlaced films cannot be converted."),
-    ("ffmpeg_lacks_subtitles", "This ffmpeg was built without {what}: some subtitles cannot be shown."),
+    (
+        "ffmpeg_lacks_hdr",
+        "This ffmpeg was built without {what}: HDR films play only where the device shows HDR as it is; install one that was built with zimg.",
+    ),
+    ("ffmpeg_lacks_interlaced", "This ffmpeg was built without {what}: interlaced films, such as recordings of TV, cannot be converted."),
+    (
+        "ffmpeg_lacks_subtitles",
+        "This ffmpeg was built without {what}: some subtitles cannot be shown, or not be drawn into the picture; install one that was built with libass.",
+    ),
     ("encoders_good", "Films can be converted, by the processor."),
-    ("encoders_hardware", "Films can be converted, by the processor; the hardware encoders {encoders} work here too, and are not used."),
+    (
+        "encoders_silicon",
+        "Films are converted by {encoder} (pictures up to {width}×{height}), and by the processor where that fails; a trial has shown that it works.",
+    ),
+    ("encoders_trying", "Films can be converted, by the processor; whether the graphics card can do it too is being tried."),
+    ("encoders_none", "Films can be converted, by the processor; the graphics card was tried and does not do it ({reasons})."),
+    (
+        "encoders_not_that",
+        "The encoder {encoder} was asked for and does not work here ({reasons}): films are converted by the processor; put its driver right, or leave --encoder out.",
+    ),
+    (
+        "encoders_distrusted",
+        "The encoder {encoder} failed in the middle of a film ({reason}): the processor converts everything until the server starts again; see whether its driver is up to date, or choose --encoder x264.",
+    ),
+    ("encoders_off", "Converting pictures is switched off (--encoder off): what a device cannot play as it is, it cannot play at all."),
     (
         "encoders_fail",
         "Films cannot be converted, a trial failed: {reason}; install the full ffmpeg of your system, or name another one with --ffmpeg.",

@@ -95,11 +95,14 @@ async fn examine(app: App) -> Diagnosis {
         ports: app.ports,
         nodes: ground.torrents.dht_nodes(),
         since: app.examinations.since(),
+        encoders: ground.workshop.tools.choice.told(),
     };
     let place = Place {
         config: app.config.clone(),
         asked: app.settings.live().borrow().cache_max_bytes,
         spawner: ground.workshop.tools.spawner.clone(),
+        ffmpeg: ground.workshop.tools.ffmpeg.clone(),
+        ffmpegs: app.ffmpegs.clone(),
     };
     Diagnosis::of(doctor::examine(&place, &Standing::Within(inside)).await)
 }

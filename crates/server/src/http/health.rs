@@ -118,7 +118,7 @@ async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
 
 async fn examine(app: App) -> Vec<&'static str> {
     let ground = app.streams.ground();
-    let mut missing = shortcomings(&app.config, &app.store, &ground.workshop.tools.spawner).await;
+    let mut missing = shortcomings(&app.config, &app.store, &ground.workshop.tools.spawner, &ground.workshop.tools.ffmpeg).await;
     if !ground.torrents.works() {
         missing.push("the torrent engine has ended");
     }

@@ -171,7 +171,7 @@ impl Machine {
             usage: ground.workshop.segments.budget().usage(),
             free: fs4::available_space(&config.cache_dir).ok(),
             reserve: config.reserve_bytes,
-            ffmpeg: is_there(&config.ffmpeg, std::env::var_os("PATH").as_deref()),
+            ffmpeg: is_there(&ground.workshop.tools.ffmpeg, std::env::var_os("PATH").as_deref()),
             // Told for as long as this run lasts; the diagnosis tells it until the broken file is deleted.
             rescued: ground.store.rescue().map(|rescue| if rescue.copy_of.is_some() { Rescued::WithCopy } else { Rescued::WithNothing }),
         }

@@ -60,8 +60,14 @@ pub struct Sample {
 
 /// The encoder did what it must not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the encoder makes no key frames")]
-pub struct Endless;
+pub enum Misplaced {
+    /// It goes on and on.
+    #[error("the encoder makes no key frames")]
+    Endless,
+    /// A segment should begin, and does not.
+    #[error("the encoder makes no key frame where one was asked for")]
+    Missing,
+}
 
 /// Where segments begin, and in which ticks.
 #[derive(Debug, Clone)]
@@ -181,6 +187,7 @@ enum Kind {
 struct Pictures {
     slack: i64,
     shift: u64,
+    wary: bool,
     open: bool,
     reorder: Reorder,
     waiting: VecDeque<(Coded, Bytes)>,
@@ -194,8 +201,16 @@ impl Assembler {
         let depth = u8::try_from(reorder).unwrap_or(16);
         // Pictures of a variable rate, and those around a broken stretch, stand farther apart than the shift was made for.
         let reorder = if shift > 0 { Reorder::within(depth, shift) } else { Reorder::new(depth) };
-        let pictures = Pictures { slack, shift, open: false, reorder, waiting: VecDeque::new(), times: VecDeque::new() };
+        let pictures = Pictures { slack, shift, wary: false, open: false, reorder, waiting: VecDeque::new(), times: VecDeque::new() };
         Self { until, packager: Packager::new(grid, from), kind: Kind::Pictures(pictures) }
+    }
+
+    /// The same, of an encoder that is not relied upon: the first picture at or behind a cut must be a key frame.
+    pub fn wary(mut self) -> Self {
+        if let Kind::Pictures(pictures) = &mut self.kind {
+            pictures.wary = true;
+        }
+        self
     }
 
     /// For AAC. All cuts must lie on the grid of 1024 samples.
@@ -232,7 +247,7 @@ impl Assembler {
     }
 
     /// The next packet in decode order.
-    pub fn push(&mut self, sample: Sample) -> Result<(), Endless> {
+    pub fn push(&mut self, sample: Sample) -> Result<(), Misplaced> {
         if self.done() {
             return Ok(());
         }
@@ -268,15 +283,18 @@ enum Ending {
 }
 
 impl Pictures {
-    fn push(&mut self, packager: &mut Packager, until: u32, sample: Sample) -> Result<(), Endless> {
+    fn push(&mut self, packager: &mut Packager, until: u32, sample: Sample) -> Result<(), Misplaced> {
         if sample.key && !self.turn(packager, until, sample.pts) {
             return Ok(());
         }
         if !self.open {
             return Ok(());
         }
+        if self.wary && !sample.key && packager.segment + 1 < until && sample.pts >= packager.grid.cut(packager.segment + 1) {
+            return Err(Misplaced::Missing);
+        }
         if packager.written > MOST_CHUNKS {
-            return Err(Endless);
+            return Err(Misplaced::Endless);
         }
         let size = u32::try_from(sample.data.len()).unwrap_or(u32::MAX);
         self.times.extend(self.reorder.push(sample.pts));
@@ -440,7 +458,21 @@ mod tests {
             while assembler.take().is_some() {}
             pushed
         });
-        assert_eq!(result, Err(Endless));
+        assert_eq!(result, Err(Misplaced::Endless));
+    }
+
+    #[test]
+    fn a_cut_without_a_key_frame_is_noticed_where_that_is_watched() {
+        let film = |key_at: i64| (0..100).map(move |n| sample(n * 40, n == 0 || n == key_at || n == 50)).collect::<Vec<_>>();
+        let cuts = grid(&[0, 1000, 2000, 4000], 40);
+        let made = |mut assembler: Assembler, film: Vec<Sample>| film.into_iter().try_for_each(|sample| assembler.push(sample));
+        for (key_at, wary, expected) in
+            [(25, true, Ok(())), (26, true, Err(Misplaced::Missing)), (26, false, Ok(())), (24, true, Err(Misplaced::Missing))]
+        {
+            let assembler = Assembler::pictures(cuts.clone(), 0, 3, 1, 2, 80);
+            let assembler = if wary { assembler.wary() } else { assembler };
+            assert_eq!(made(assembler, film(key_at)), expected, "{key_at}");
+        }
     }
 
     proptest! {

@@ -1,19 +1,24 @@
 //! Encoded segments: one run per rendition and cursor, from a segment on.
 //!
 //! A run starts ffmpeg in the cage on a lease of the film, reads its pipe no faster than the segments are taken, and hands on chunks as
-//! they are ready. It watches for a child that hangs, dies or talks rubbish, and starts it again from the segment where that happened.
+//! they are ready. It watches for a child that hangs, dies or talks rubbish, and starts it again from the segment where that happened;
+//! where an encoder in silicon did, x264 takes over there, at the same bounds and times, and with parameter sets in front of each key
+//! frame: whichever init segment a player has, it decodes on.
 //! Long films are made in several goes, because the list of key frame times is bounded; a go that landed behind its first cut (formats
 //! without an index) is repeated from further ahead. What the packets become is decided in [`super::assemble`].
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use balcony_media::codec::{Colour, h264};
 use balcony_media::container::Codec;
 use balcony_media::container::marks::{Marks, Search};
 use balcony_media::cut::rescale;
-use balcony_media::ffmpeg::{self, AudioJob, Burn, Encoder, Input, VideoJob};
+use balcony_media::encoder::{Encoder, Silicon, suits};
+use balcony_media::ffmpeg::{self, AudioJob, Burn, Input, VideoJob};
+use balcony_media::fmp4::Packet;
 use balcony_media::fmp4::read::{Event, PipeTrack, Reader};
 use balcony_media::fmp4::write::{Entry, InitTrack, Raster, init};
 use balcony_media::ladder::Size;
@@ -22,7 +27,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::assemble::{Assembler, Endless, Grid, Made, Sample};
+use super::assemble::{Assembler, Grid, Made, Misplaced, Sample};
+use super::trial::Choice;
 use crate::cage::{Limits, Reach};
 use crate::loopback::{Lease, Loopback, Splice};
 use crate::metrics::{METRICS, Making, Production};
@@ -72,6 +78,8 @@ pub struct Tools {
     pub tasks: Tasks,
     /// When a child counts as hung.
     pub patience: Patience,
+    /// Which encoder makes pictures.
+    pub choice: Arc<Choice>,
 }
 
 /// When a child counts as hung. Time that it spends waiting for bytes of the film never counts.
@@ -118,6 +126,36 @@ pub struct Target {
 }
 
 impl Target {
+    /// The encoder in silicon that makes it, if one does.
+    pub fn silicon(&self) -> Option<&Silicon> {
+        match &self.coding {
+            Coding::Pictures { encoder, .. } => encoder.silicon(),
+            Coding::Sound { .. } => None,
+        }
+    }
+
+    /// The same by the x264 that stands in; `None` where x264 makes it already.
+    fn stood_in(&self) -> Option<Self> {
+        let mut target = self.clone();
+        let Coding::Pictures { encoder, .. } = &mut target.coding else { return None };
+        *encoder = encoder.stand_in()?;
+        Some(target)
+    }
+
+    /// What the child may use and reach.
+    fn cage(&self, reach: Reach) -> (Limits, Reach) {
+        if self.silicon().is_some() { (Limits::GRAPHICS, reach.with_graphics()) } else { (Limits::ENCODE, reach) }
+    }
+
+    /// Whether a header on the pipe is what was asked for: of pictures that more than one encoder makes, and answers what a sample's NAL
+    /// units and its parameter sets look like.
+    fn sets(&self, track: &PipeTrack) -> Result<(u8, Bytes), RunError> {
+        let Coding::Pictures { encoder, size, .. } = &self.coding else { return Ok((4, Bytes::new())) };
+        let nal_length = suits(encoder, *size, &track.config).map_err(|flaw| RunError::Rubbish(flaw.to_string()))?;
+        let sets = h264::in_band(&track.config).ok_or_else(|| RunError::Rubbish("no parameter sets".into()))?;
+        Ok((nal_length, sets))
+    }
+
     fn init(&self, track: &PipeTrack) -> Result<Bytes, RunError> {
         let Self { grid, language, .. } = self;
         let config = track.config.clone();
@@ -173,17 +211,39 @@ impl Target {
 }
 
 /// The init segment of all runs of a target, from one black picture or a moment of silence by the very same encoder: it takes no byte of
-/// the film and no run of its own. `colour` is what the film's pictures are marked with, as far as that is known.
+/// the film and no run of its own. `colour` is what the film's pictures are marked with, as far as that is known. Where another encoder
+/// may have to stand in, the parameter sets of both are in it.
 ///
 /// # Errors
 /// When ffmpeg does not make it in time.
 pub async fn header(tools: &Tools, target: &Target, colour: Option<Colour>) -> Result<Bytes, RunError> {
-    tokio::time::timeout(HEADER_WAIT, header_alone(tools, target, colour)).await.unwrap_or(Err(RunError::Hung))
+    let one = async |target: &Target, wait: Duration| {
+        tokio::time::timeout(wait, header_alone(tools, target, colour)).await.unwrap_or(Err(RunError::Hung))
+    };
+    let Some(stood_in) = target.stood_in() else { return target.init(&one(target, HEADER_WAIT).await?) };
+    let own = async {
+        if target.silicon().is_some_and(|silicon| tools.choice.is_distrusted(silicon)) {
+            return Err(RunError::Hung);
+        }
+        let track = one(target, HEADER_WAIT / 2).await?;
+        target.sets(&track).map(|_| track)
+    };
+    let track = match tokio::join!(own, one(&stood_in, HEADER_WAIT)) {
+        (Ok(own), Ok(other)) => {
+            let config = h264::together(&own.config, &other.config);
+            PipeTrack { config: config.unwrap_or_else(|| own.config.clone()), ..own }
+        }
+        // Whichever makes the film has its sets in the samples too.
+        (Ok(track), Err(_)) | (Err(_), Ok(track)) => track,
+        (Err(error), Err(_)) => return Err(error),
+    };
+    target.init(&track)
 }
 
-async fn header_alone(tools: &Tools, target: &Target, colour: Option<Colour>) -> Result<Bytes, RunError> {
+async fn header_alone(tools: &Tools, target: &Target, colour: Option<Colour>) -> Result<PipeTrack, RunError> {
     let args = target.header_args(colour);
-    let mut child = tools.spawner.spawn(Limits::ENCODE, &Reach::nothing(), &tools.ffmpeg, &args).await?;
+    let (limits, reach) = target.cage(Reach::nothing());
+    let mut child = tools.spawner.spawn(limits, &reach, &tools.ffmpeg, &args).await?;
     let mut pipe = child.take_stdout().ok_or_else(|| io::Error::other("no pipe"))?.take(HEADER_MOST);
     let mut reader = Reader::new();
     let mut buffer = BytesMut::with_capacity(READ);
@@ -195,8 +255,7 @@ async fn header_alone(tools: &Tools, target: &Target, colour: Option<Colour>) ->
         reader.push(buffer.split().freeze());
         while let Some(event) = reader.next().map_err(|error| RunError::Rubbish(error.to_string()))? {
             if let Event::Header(tracks) = event {
-                let track = tracks.into_iter().next().ok_or_else(|| RunError::Rubbish("no track".into()))?;
-                return target.init(&track);
+                return tracks.into_iter().next().ok_or_else(|| RunError::Rubbish("no track".into()));
             }
         }
     }
@@ -277,8 +336,8 @@ impl RunError {
     }
 }
 
-impl From<Endless> for RunError {
-    fn from(error: Endless) -> Self {
+impl From<Misplaced> for RunError {
+    fn from(error: Misplaced) -> Self {
         Self::Rubbish(error.to_string())
     }
 }
@@ -295,7 +354,22 @@ impl EncodeRun {
         let (sender, made) = mpsc::channel(READ_AHEAD);
         let counted =
             METRICS.production(if matches!(target.coding, Coding::Sound { .. }) { Making::ConvertAudio } else { Making::Convert });
-        let mut run = Run { tools: tools.clone(), film, target, next: from, init: None, lead: 0, ended: None, sender, counted };
+        let mixed = target.silicon().is_some();
+        let (tools_of_run, next) = (tools.clone(), from);
+        let mut run = Run {
+            tools: tools_of_run,
+            film,
+            target,
+            mixed,
+            suspect: None,
+            came: false,
+            next,
+            init: None,
+            lead: 0,
+            ended: None,
+            sender,
+            counted,
+        };
         let task = tools.tasks.spawn("encode", async move {
             let end = run.all().await.map(|()| Made::End);
             // Nobody may be listening any more.
@@ -341,7 +415,14 @@ impl From<Unwanted> for Went {
 struct Run {
     tools: Tools,
     film: FilmInput,
+    /// What is made now, by the encoder that makes it now.
     target: Target,
+    /// More than one encoder may make the rendition.
+    mixed: bool,
+    /// The encoder that failed where x264 has yet to show that it does not, and how.
+    suspect: Option<(Silicon, String)>,
+    /// Pictures have come from the child.
+    came: bool,
     /// The next segment to be made.
     next: u32,
     init: Option<Bytes>,
@@ -361,6 +442,9 @@ impl Run {
             self.film.marks = marks_of(&self.film.source).await?;
         }
         self.lead = usize::from(!self.is_led());
+        if self.target.silicon().is_some_and(|silicon| self.tools.choice.is_distrusted(silicon)) {
+            self.stand_in();
+        }
         while self.next < segments {
             let from = self.next;
             let mut go = self.assembler(from, segments);
@@ -379,6 +463,10 @@ impl Run {
                         return Err(error);
                     }
                     tracing::warn!(%error, segment = self.next, failures, "ffmpeg is started again");
+                    if self.target.silicon().is_some() {
+                        self.stand_in();
+                        failures = 0;
+                    }
                     if go.within_segment() && self.hand_on(Made::Again { segment: self.next }).await.is_err() {
                         return Ok(());
                     }
@@ -388,13 +476,21 @@ impl Run {
         Ok(())
     }
 
+    /// From now on x264 makes it.
+    fn stand_in(&mut self) {
+        if let Some(target) = self.target.stood_in() {
+            self.target = target;
+        }
+    }
+
     fn assembler(&self, from: u32, segments: u32) -> Assembler {
         let goal = from.saturating_add(ffmpeg::MAX_BOUNDARIES as u32 - 1).min(segments);
         let grid = self.target.grid.clone();
         match &self.target.coding {
             Coding::Pictures { encoder, .. } => {
                 let slack = ticks(ffmpeg::slack_us(self.frame_us()), grid.timescale);
-                Assembler::pictures(grid, from, goal, slack, encoder.reorder(), self.target.shift())
+                let assembler = Assembler::pictures(grid, from, goal, slack, encoder.reorder(), self.target.shift());
+                if encoder.silicon().is_some() { assembler.wary() } else { assembler }
             }
             Coding::Sound { .. } => Assembler::sound(grid, from, goal),
         }
@@ -402,18 +498,34 @@ impl Run {
 
     /// One child, from segment `from` as far as `go` wants.
     async fn go(&mut self, go: &mut Assembler, from: u32) -> Result<Went, RunError> {
+        let Some(running) = self.target.silicon().map(|silicon| self.tools.choice.begun(silicon)) else {
+            return self.go_alone(go, from).await;
+        };
+        self.came = false;
+        let went = self.go_alone(go, from).await;
+        // Some take only so many films at once: the one too many goes to the processor, and nothing is wrong with them.
+        let crowded = running.is_shared() && !self.came;
+        if let (Err(error), false, Some(silicon)) = (&went, crowded, self.target.silicon()) {
+            self.suspect = Some((silicon.clone(), error.in_short()));
+        }
+        went
+    }
+
+    async fn go_alone(&mut self, go: &mut Assembler, from: u32) -> Result<Went, RunError> {
         let splice = self.splice(from).await?;
         let lease = self.tools.loopback.lease_spliced(self.film.source.clone(), splice)?;
         let args = self.args(&lease, from, splice.is_some());
-        let mut child = self.tools.spawner.spawn(Limits::ENCODE, &Reach::port(lease.port()), &self.tools.ffmpeg, &args).await?;
+        let (limits, reach) = self.target.cage(Reach::port(lease.port()));
+        let mut child = self.tools.spawner.spawn(limits, &reach, &self.tools.ffmpeg, &args).await?;
         child.id().into_iter().for_each(|pid| lease.give_to(pid));
         let mut pipe = child.take_stdout().ok_or_else(|| io::Error::other("no pipe"))?;
         let mut reader = Reader::new();
         let mut track = None;
         let mut buffer = BytesMut::with_capacity(READ);
+        let patience = self.patience();
         while !go.done() {
             let asked = Instant::now();
-            let bytes = watched(&mut pipe, &mut buffer, &lease, self.tools.patience).await?;
+            let bytes = watched(&mut pipe, &mut buffer, &lease, patience).await?;
             self.counted.worked(asked.elapsed());
             if bytes.is_empty() {
                 return self.at_end(&mut child, &lease, go, from).await;
@@ -428,15 +540,17 @@ impl Run {
                         if self.began(&told).await?.is_err() {
                             return Ok(Went::Unwanted);
                         }
-                        track = Some(told);
+                        let sets = if self.mixed { Some(self.target.sets(&told)?) } else { None };
+                        track = Some((told, sets));
                     }
                     Event::Packet(packet) => {
-                        let Some(track) = track.as_ref().filter(|track| track.id == packet.track) else { continue };
+                        let Some((track, sets)) = track.as_ref().filter(|(track, _)| track.id == packet.track) else { continue };
+                        self.came = true;
                         let pts = self.film_time(track, packet.pts);
                         if !go.begun() && self.is_late(pts, from) {
                             return Ok(Went::Late);
                         }
-                        go.push(Sample { pts, key: packet.key, data: packet.data })?;
+                        go.push(Sample { pts, key: packet.key, data: told_again(packet, sets.as_ref())? })?;
                     }
                 }
             }
@@ -473,6 +587,10 @@ impl Run {
         // Behind a film's end nothing is right; at its beginning it is not.
         if from == 0 && self.init.is_none() {
             return Err(RunError::Rubbish("nothing at all".into()));
+        }
+        if self.ended == Some(at) {
+            // Whoever said so first was right.
+            self.suspect = None;
         }
         go.finish();
         let handed = self.hand_on_all(go).await;
@@ -553,13 +671,19 @@ impl Run {
     async fn began(&mut self, track: &PipeTrack) -> Result<Result<(), Unwanted>, RunError> {
         let init = self.target.init(track)?;
         match &self.init {
-            Some(before) if *before == init => Ok(Ok(())),
+            Some(before) if *before == init || self.mixed => Ok(Ok(())),
             Some(_) => Err(RunError::Rubbish("the encoder is set up differently than before".into())),
             None => {
                 self.init = Some(init.clone());
                 Ok(self.hand_on(Made::Init(init)).await)
             }
         }
+    }
+
+    /// A driver that says nothing is given up sooner: there is somebody to stand in.
+    fn patience(&self) -> Patience {
+        let Patience { still, fruitless } = self.tools.patience;
+        if self.target.silicon().is_some() { Patience { still: still / 2, fruitless: fruitless / 2 } } else { self.tools.patience }
     }
 
     fn frame_us(&self) -> i64 {
@@ -607,6 +731,11 @@ impl Run {
                 let Grid { timescale, .. } = self.target.grid;
                 let ticks = self.target.grid.cut(segment + 1) - self.target.grid.cut(segment);
                 self.counted.made(ticks as f64 / f64::from(timescale));
+                if let (None, Some((silicon, why))) = (self.target.silicon(), &self.suspect) {
+                    // It was not the film.
+                    self.tools.choice.distrust(silicon, why);
+                    self.suspect = None;
+                }
             }
             self.hand_on(made).await?;
         }
@@ -616,6 +745,16 @@ impl Run {
     async fn hand_on(&self, made: Made) -> Result<(), Unwanted> {
         self.sender.send(Ok(made)).await.map_err(|_| Unwanted)
     }
+}
+
+/// The bytes of a packet; of a key frame with the parameter sets, where those of the init segment may be another encoder's. One that is no
+/// place to begin at is not believed.
+fn told_again(packet: Packet, sets: Option<&(u8, Bytes)>) -> Result<Bytes, RunError> {
+    let Some((nal_length, sets)) = sets.filter(|_| packet.key) else { return Ok(packet.data) };
+    if !h264::is_idr(&packet.data, *nal_length) {
+        return Err(RunError::Rubbish("a key frame at which nothing can begin".into()));
+    }
+    Ok(h264::with_sets(packet.data, *nal_length, sets))
 }
 
 /// How a film tells the time that only its first bytes tell of.

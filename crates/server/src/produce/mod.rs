@@ -8,11 +8,13 @@ pub mod pace;
 pub mod previews;
 pub mod probe;
 pub mod rendition;
+pub mod trial;
 pub mod worker;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use balcony_media::ladder::Pace;
 use balcony_media::magnet::InfoHash;
 
 use self::encode::Tools;
@@ -54,6 +56,11 @@ impl Workshop {
         if self.pace.claim() {
             self.tools.tasks.spawn("pace", pace::measure(self.clone()));
         }
+    }
+
+    /// How fast pictures are encoded, by whatever does it now.
+    pub fn now(&self) -> Pace {
+        self.tools.choice.pace().unwrap_or_else(|| self.pace.now())
     }
 
     /// The film, if somebody plays it already.

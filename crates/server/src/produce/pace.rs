@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use balcony_media::codec::h264;
-use balcony_media::ffmpeg::{Encoder, trial_args};
+use balcony_media::encoder::{Encoder, Trial};
+use balcony_media::ffmpeg::pace_args;
 use balcony_media::ladder::{self, Pace, Size};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
@@ -18,6 +19,7 @@ use super::Workshop;
 use super::encode::Tools;
 use crate::cage::{Limits, Reach};
 use crate::lock::lock;
+use crate::spawner::{Child, Spawner};
 use crate::trust::{PersonId, write_private};
 
 /// The sizes that are tried, one after the other as long as the machine keeps up.
@@ -25,6 +27,8 @@ const SIZES: [Size; 3] = [Size { width: 1920, height: 1080 }, Size { width: 2560
 /// Pictures within a second, and how many are encoded for a trial.
 const RATE: u32 = 25;
 const PICTURES: u32 = 50;
+/// Silicon is faster, and takes longer to begin.
+const PICTURES_IN_SILICON: u32 = 200;
 /// How long one trial may take: a machine that needs longer does not keep up.
 const TRIAL: Duration = Duration::from_secs(60);
 /// A trial that had to make room for somebody is made again after this time.
@@ -114,9 +118,28 @@ pub async fn measure(workshop: Arc<Workshop>) {
 async fn speed(tools: &Tools, size: Size, threads: usize) -> std::io::Result<f64> {
     let bits = ladder::rung_bitrate(size, f64::from(RATE));
     let level = h264::level_for(size.width, size.height, f64::from(RATE));
-    let encoder = Encoder::X264 { preset: "superfast", crf: 23, maxrate: bits.maxrate, bufsize: bits.bufsize, level };
-    let args = trial_args(&encoder, size, RATE, PICTURES);
-    let mut child = tools.spawner.spawn(Limits::ENCODE, &Reach::nothing(), &tools.ffmpeg, &args).await?;
+    let args = pace_args(&Encoder::of_rung(&bits, level, None), size, RATE, PICTURES);
+    let said = account(tools.spawner.spawn(Limits::ENCODE, &Reach::nothing(), &tools.ffmpeg, &args).await?).await?;
+    let busy = seconds(&said, &["utime=", "stime="]).ok_or_else(untold)?;
+    Ok(f64::from(PICTURES) / busy.max(0.001) * (1.0 + (threads as f64 - 1.0) * TOGETHER))
+}
+
+/// Pictures of a trial's size that its encoder in silicon makes within a second. It is the clock that counts here: the processor has
+/// hardly anything to do.
+pub async fn speed_in_silicon(spawner: &Spawner, ffmpeg: &Path, trial: &Trial) -> std::io::Result<f64> {
+    let args = pace_args(&trial.encoder, trial.size, RATE, PICTURES_IN_SILICON);
+    let reach = Reach::nothing().with_graphics();
+    let said = account(spawner.spawn(Limits::GRAPHICS, &reach, ffmpeg, &args).await?).await?;
+    let took = seconds(&said, &["rtime="]).ok_or_else(untold)?;
+    Ok((f64::from(PICTURES_IN_SILICON) / took.max(0.001) * 10.0).round() / 10.0)
+}
+
+fn untold() -> std::io::Error {
+    std::io::Error::other("ffmpeg told no time")
+}
+
+/// What ffmpeg says of a run that went well.
+async fn account(mut child: Child) -> std::io::Result<String> {
     let trial = async {
         if let Some(mut pipe) = child.take_stdout() {
             // Nothing comes; it ends with the child.
@@ -125,18 +148,17 @@ async fn speed(tools: &Tools, size: Size, threads: usize) -> std::io::Result<f64
         child.wait().await
     };
     let ended = tokio::time::timeout(TRIAL, trial).await.map_err(|_| std::io::ErrorKind::TimedOut)??;
-    let busy = busy(&ended.stderr).filter(|_| ended.status.success()).ok_or_else(|| std::io::Error::other("ffmpeg told no time"))?;
-    Ok(f64::from(PICTURES) / busy.max(0.001) * (1.0 + (threads as f64 - 1.0) * TOGETHER))
+    if ended.status.success() { Ok(ended.stderr) } else { Err(std::io::Error::other("ffmpeg failed")) }
 }
 
-/// Seconds of processor time in ffmpeg's own account: `bench: utime=1.234s stime=0.056s rtime=0.700s`.
-fn busy(said: &str) -> Option<f64> {
+/// Seconds of these kinds in ffmpeg's own account: `bench: utime=1.234s stime=0.056s rtime=0.700s`.
+fn seconds(said: &str, kinds: &[&str]) -> Option<f64> {
     let line = said.lines().rfind(|line| line.contains("utime=") && line.contains("stime="))?;
-    let number = |name: &str| {
+    let number = |name: &&str| {
         let rest = line.split_once(name)?.1;
         rest.split_once('s')?.0.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0)
     };
-    Some(number("utime=")? + number("stime=")?)
+    kinds.iter().map(number).sum()
 }
 
 /// What a measurement depends on.
@@ -156,7 +178,8 @@ mod tests {
     #[test]
     fn the_account_of_ffmpeg() {
         let said = "Stream mapping:\nbench: utime=1.250s stime=0.050s rtime=0.700s\nbench: maxrss=123456kB\n";
-        assert_eq!(busy(said), Some(1.3));
+        let busy = |said| seconds(said, &["utime=", "stime="]);
+        assert_eq!((busy(said), seconds(said, &["rtime="])), (Some(1.3), Some(0.7)));
         assert_eq!(["", "bench: utime=xs stime=1s", "utime=1.0"].map(busy), [None, None, None]);
     }
 

@@ -194,7 +194,8 @@ impl EncodeWorker {
             found.clone().ok_or_else(gone)
         };
         let without_run = async {
-            if !self.runs().all.is_empty() {
+            // What another encoder would stand in with has to be in it, and no run knows that.
+            if !self.runs().all.is_empty() && self.target.silicon().is_none() {
                 tokio::time::sleep(RUN_TELLS).await;
             }
             self.head().await
@@ -381,6 +382,11 @@ impl EncodeWorker {
         encoder: Option<Arc<Lease>>,
         workshop: Arc<Workshop>,
     ) {
+        if self.target.silicon().is_some() && self.init.borrow().is_none() {
+            // It is not known to any run; whoever watches wants it as soon as the first picture.
+            let worker = self.clone();
+            workshop.tools.tasks.spawn("header", async move { worker.head().await.map_or((), drop) });
+        }
         let ended = match encoder.as_deref() {
             Some(encoder) => {
                 let mut making = Box::pin(self.encode(id, from, &at, until, encoder, &workshop));
@@ -445,7 +451,8 @@ impl EncodeWorker {
             busy += asked.elapsed();
             encoder.into_iter().for_each(Lease::made);
             match made? {
-                Made::Init(init) => self.learn(init),
+                Made::Init(init) if self.target.silicon().is_none() => self.learn(init),
+                Made::Init(_) => {}
                 Made::Chunk { segment, bytes, first } => {
                     if first {
                         if !may_go_on(&mut until, segment, encoder).await || self.segments.has(&self.name, segment) {

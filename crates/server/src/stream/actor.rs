@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use balcony_media::codec;
 use balcony_media::container::{Codec, Container, Index, Track};
+use balcony_media::encoder::Wanted;
 use balcony_media::fetched::TimeMap;
 use balcony_media::ladder::Size;
 use balcony_media::magnet::InfoHash;
-use balcony_media::plan;
+use balcony_media::plan::{self, Mode, Why};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::json;
@@ -969,7 +970,12 @@ async fn opened(
         None => None,
     };
     let plan = plan::decide(&film.index, &stream.options.capabilities, stream.options.quality, burn, cuttable);
+    let converts = ground.workshop.tools.choice.wanted() != Wanted::Off;
+    if plan.mode == Mode::Convert && !converts {
+        return Err(not_converted(&plan.why));
+    }
     let rungs = match stream.seen.borrow().view.rungs.clone() {
+        _ if !converts => Vec::new(),
         Some(kept) => kept.into_iter().map(|(width, height)| Size { width, height }).collect(),
         None => film::rungs(&film, &plan, stream.options.quality, stream.options.capabilities.max_height, &ground.workshop),
     };
@@ -981,6 +987,19 @@ async fn opened(
     }
     *super::lock(&stream.playhead) = Some(super::Playhead { segment: 0, cursor: ahead });
     Ok(Arc::new(presentation))
+}
+
+/// What would have to be converted on a server that converts no pictures.
+fn not_converted(why: &Why) -> Failure {
+    let advice = match why {
+        Why::Quality { .. } => "Ask for the quality \"source\"",
+        Why::Burn => "Start it without subtitles that are drawn into the picture",
+        _ => "Choose another release, or play the file itself in a player of your own",
+    };
+    Failure::new(
+        FailureCode::NotPlayable,
+        format!("It would have to be converted, which is switched off on this server (--encoder off). {why}. {advice}."),
+    )
 }
 
 /// Lets the first segments of picture and sound be made, and waits until they are here; `told` is told of them once they have begun.

@@ -9,6 +9,9 @@ export const KEEP = [6, 12, 24, 3 * 24, 7 * 24, 30 * 24].map((hours) => hours * 
 export const GIVE_UP = [5, 10, 30, 60, 360].map((minutes) => minutes * 60);
 export const COUNT = [1, 2, 3, 4, 6, 8, 12, 16];
 
+/** What may convert pictures: three ways, and encoders in silicon by their own names. */
+export const ENCODERS: readonly [string, string][] = [["videotoolbox", "VideoToolbox"], ["nvenc", "NVENC"], ["qsv", "Quick Sync"], ["vaapi", "VA-API"], ["amf", "AMF"]];
+
 /** The offered values with the present and the default one among them, in order. What is nearly a present value is left out. */
 export function withPresent(offered: readonly number[], ...present: readonly unknown[]): number[] {
   const known = present.filter((value): value is number => typeof value === "number");

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use balcony_media::codec::{self, Colour};
 use balcony_media::container::{Codec, Track};
 use balcony_media::cut::{self, Cuts};
-use balcony_media::ffmpeg::{Burn, Encoder};
+use balcony_media::encoder::Encoder;
+use balcony_media::ffmpeg::Burn;
 use balcony_media::ladder::{self, Size};
 
 use super::{Make, ROUNDING, Rendition, USUAL_RATE, table};
@@ -31,7 +32,8 @@ pub(super) fn video(film: &Film, track: &Track, size: Size, burn: Option<Burn>, 
     let bits = ladder::rung_bitrate(size, rate.unwrap_or(USUAL_RATE));
     let level = codec::h264::level_for(size.width, size.height, rate.unwrap_or(USUAL_RATE));
     let frame = (f64::from(cuts.timescale) / rate.unwrap_or(USUAL_RATE)).round().max(1.0) as u32;
-    let encoder = Encoder::X264 { preset: "superfast", crf: 23, maxrate: bits.maxrate, bufsize: bits.bufsize, level };
+    // Fixed for as long as the film is open: one init segment holds for all of it.
+    let encoder = Encoder::of_rung(&bits, level, workshop.tools.choice.for_size(size));
     let upright = ladder::fit(&picture, ladder::Quality::Source, None);
     let scale = size != upright || picture.pixel_aspect.0 != picture.pixel_aspect.1 || picture.width % 2 + picture.height % 2 > 0;
     let shift = held_back(&frames, encoder.reorder(), frame);

@@ -48,7 +48,7 @@ export const failures: Catalogue["failures"] = {
   torrent_failed: { title: "This film cannot be fetched" },
   conversion_failed: { title: "This film cannot be converted" },
   no_space: { title: "No room for this film" },
-  not_playable: { title: "There is no film in this link" },
+  not_playable: { title: "This cannot be played" },
   unsafe_torrent: { title: "This link was refused" },
 };
 

@@ -1,33 +1,30 @@
-//! Asks ffmpeg and ffprobe what they are, and ffmpeg whether it converts: in the cage, as films are converted.
+//! Asks ffmpeg and ffprobe what they are, and ffmpeg whether it converts: in the cage, as films are converted. Which ffmpeg is used, where
+//! none is named, is decided in [`best`].
+
+pub mod best;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::future::{join_all, join4};
+use futures_util::future::join4;
 use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::facts::{Parts, Program, ProgramState, Trials};
-use super::look::ANSWER;
 use crate::cage::{Limits, Reach};
+use crate::doctor::facts::{Parts, Program, ProgramState};
 use crate::spawner::Spawner;
 
+/// How long a program may take to say what it is.
+pub(crate) const ANSWER: Duration = Duration::from_secs(5);
+/// How often it is started to see how long that takes: the first time it may have to come from the disk.
+const STARTS: usize = 3;
 /// How long a trial to convert a fifth of a second may take.
 const TRIAL: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are read.
 const LONGEST: u64 = 4 << 20;
 /// Letters of a reason that are shown.
 const LONGEST_REASON: usize = 160;
-
-/// Hardware encoders, and what has to stand before and behind the input for each.
-const HARDWARE: [(&str, &[&str], &[&str]); 5] = [
-    ("h264_videotoolbox", &[], &[]),
-    ("h264_nvenc", &[], &[]),
-    ("h264_qsv", &[], &[]),
-    ("h264_vaapi", &["-vaapi_device", "/dev/dri/renderD128"], &["-vf", "format=nv12,hwupload"]),
-    ("h264_amf", &[], &[]),
-];
 
 /// Why a program gave no answer.
 enum Failed {
@@ -45,8 +42,8 @@ impl Failed {
 }
 
 /// Asks a program for its version.
-pub(super) async fn program(spawner: &Spawner, asked: &Path) -> Program {
-    let state = match find(asked) {
+pub(crate) async fn program(spawner: &Spawner, asked: &Path) -> Program {
+    let state = match file_of(asked) {
         None => ProgramState::Missing,
         Some(path) => match run(spawner, &path, &["-version"], Limits::PROBE, ANSWER).await {
             Ok(text) => ProgramState::Runs { path, version: version(&text) },
@@ -58,7 +55,7 @@ pub(super) async fn program(spawner: &Spawner, asked: &Path) -> Program {
 }
 
 /// Asks an ffmpeg what it was built with.
-pub(super) async fn parts(spawner: &Spawner, ffmpeg: &Path) -> Result<Parts, String> {
+pub(crate) async fn parts(spawner: &Spawner, ffmpeg: &Path) -> Result<Parts, String> {
     let ask = async |what: &'static str| {
         let text = run(spawner, ffmpeg, &["-hide_banner", what], Limits::PROBE, ANSWER).await;
         text.map(|text| names(&text)).map_err(|failed| failed.reason(ANSWER))
@@ -67,23 +64,24 @@ pub(super) async fn parts(spawner: &Spawner, ffmpeg: &Path) -> Result<Parts, Str
     Ok(Parts { demuxers: demuxers?, decoders: decoders?, encoders: encoders?, filters: filters? })
 }
 
-/// Lets an ffmpeg convert a fifth of a second, by the processor and by every hardware encoder that it knows.
-pub(super) async fn trials(spawner: &Spawner, ffmpeg: &Path, encoders: &BTreeSet<String>) -> Trials {
-    let processor = ["-c:v", "libx264", "-preset", "superfast", "-pix_fmt", "yuv420p", "-c:a", "aac"];
-    let processor = attempt(spawner, ffmpeg, &[], &["-f", "lavfi", "-i", "sine=d=0.2"], &processor);
-    let hardware = HARDWARE.iter().filter(|(name, ..)| encoders.contains(*name)).map(|(name, before, behind)| async move {
-        let coding = ["-c:v", name];
-        (*name, attempt(spawner, ffmpeg, before, behind, &coding).await.is_ok())
-    });
-    let (processor, hardware) = futures_util::future::join(processor, join_all(hardware)).await;
-    Trials { processor: processor.err().map(|failed| failed.reason(TRIAL)), hardware }
+/// How long a program takes to start, at best. `None` where it does not.
+pub(crate) async fn start_time(spawner: &Spawner, program: &Path) -> Option<Duration> {
+    let mut best = None;
+    for _ in 0..STARTS {
+        let began = Instant::now();
+        run(spawner, program, &["-version"], Limits::PROBE, ANSWER).await.ok()?;
+        let took = began.elapsed();
+        best = Some(best.map_or(took, |before: Duration| before.min(took)));
+    }
+    best
 }
 
-async fn attempt(spawner: &Spawner, ffmpeg: &Path, before: &[&str], behind: &[&str], coding: &[&str]) -> Result<(), Failed> {
-    let opening: &[&str] = &["-hide_banner", "-loglevel", "error", "-nostdin"];
-    let picture: &[&str] = &["-f", "lavfi", "-i", "color=s=256x144:r=25:d=0.2"];
-    let args = [opening, before, picture, behind, coding, &["-f", "null", "-"]].concat();
-    run(spawner, ffmpeg, &args, Limits::ENCODE, TRIAL).await.map(drop)
+/// Lets an ffmpeg convert a fifth of a second on the processor: `None` where it does, else the reason.
+pub(crate) async fn processor(spawner: &Spawner, ffmpeg: &Path) -> Option<String> {
+    let made_up = "-hide_banner -loglevel error -nostdin -f lavfi -i color=s=256x144:r=25:d=0.2 -f lavfi -i sine=d=0.2";
+    let coded = "-c:v libx264 -preset superfast -pix_fmt yuv420p -c:a aac -f null -";
+    let args: Vec<&str> = made_up.split(' ').chain(coded.split(' ')).collect();
+    run(spawner, ffmpeg, &args, Limits::ENCODE, TRIAL).await.err().map(|failed| failed.reason(TRIAL))
 }
 
 async fn run(spawner: &Spawner, program: &Path, args: &[&str], limits: Limits, wait: Duration) -> Result<String, Failed> {
@@ -112,7 +110,7 @@ fn last_words(stderr: &str) -> Option<String> {
 }
 
 /// The file of a program: named by its path, or looked up in PATH.
-fn find(program: &Path) -> Option<PathBuf> {
+pub(crate) fn file_of(program: &Path) -> Option<PathBuf> {
     if program.components().count() > 1 || program.is_absolute() {
         return program.is_file().then(|| program.to_owned());
     }
