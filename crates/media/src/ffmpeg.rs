@@ -4,13 +4,17 @@
 //! apart. Its time stamps are those of the file (`-copyts`), so that whoever reads them can put every packet on the film's time line;
 //! where it cuts is told by an explicit list of key frame times. This file starts nothing and reads nothing.
 //!
-//! Three clocks meet here, all in microseconds. *Film time* is what the player sees. *File time* is film time + [`Input::zero_us`].
+//! Three clocks meet here, all in microseconds. *Film time* is what the player sees. *File time* is film time + [`Input::zero_us`], and so
+//! are the times of the pipe, unless that is negative: then they are film times.
 //! `-ss` counts from the start that libavformat found, [`Input::origin_us`], in file time.
 
 use crate::codec::Colour;
+use crate::container::Track;
 pub use crate::cut::AAC_FRAME;
 pub use crate::encoder::{Encoder, X264_REORDER};
+use crate::fmp4::entry::video_range;
 use crate::ladder::Size;
+use crate::playlist::hls::VideoRange;
 
 /// Key frames that one run of ffmpeg may be told to make: keeps the argument list below 10 KB.
 pub const MAX_BOUNDARIES: usize = 600;
@@ -47,6 +51,14 @@ pub struct Input {
     pub spliced: bool,
 }
 
+impl Input {
+    /// Time of the pipe at film time zero, in microseconds. Times before zero cannot be told there, so a film that begins before zero is
+    /// shifted to it.
+    pub fn clock_us(&self) -> i64 {
+        self.zero_us.max(0)
+    }
+}
+
 /// A subtitle track of images that is drawn into the pictures. ffmpeg takes it from the same reading of the film, so that neither waits
 /// for the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +76,31 @@ pub struct Burn {
 /// How far ahead of its first picture a run with burnt-in images begins to read, in microseconds: what was shown before and still is
 /// would be missed else.
 pub const BURN_LEAD_US: i64 = 5_000_000;
+
+/// How the light of an HDR picture is coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hdr {
+    /// Perceptual quantizer (ITU-R BT.2100, table 4; SMPTE ST 2084).
+    Pq,
+    /// Hybrid log-gamma (ITU-R BT.2100, table 5).
+    Hlg,
+}
+
+/// How a film's light is coded; `None` where it has nothing that has to be mapped. What is not told is taken for [`Hdr::Pq`].
+pub fn hdr(track: &Track) -> Option<Hdr> {
+    let light = if video_range(track) == VideoRange::Hlg { Hdr::Hlg } else { Hdr::Pq };
+    track.video.as_ref().is_some_and(|picture| picture.hdr).then_some(light)
+}
+
+/// How the tones of an HDR picture become those of BT.709.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToneMap {
+    /// What they are.
+    pub from: Hdr,
+    /// This ffmpeg has the filter `zscale` (and `tonemap`), which counts in floating point and knows for which light a film was made.
+    /// Without it tables do, which take 1,000 cd/m² for the lightest.
+    pub zscale: bool,
+}
 
 /// One run that encodes pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,8 +120,10 @@ pub struct VideoJob {
     pub scale: bool,
     /// Fields are woven into the pictures.
     pub interlaced: bool,
-    /// PQ or HLG: map the tones to BT.709.
-    pub hdr: bool,
+    /// PQ or HLG: how the tones are mapped to BT.709.
+    pub hdr: Option<ToneMap>,
+    /// Of pictures that follow each other faster than a small picture is worth: see [`ladder::Thinned`](crate::ladder::Thinned).
+    pub apart_us: Option<i64>,
     /// Images that are drawn into the pictures.
     pub burn: Option<Burn>,
     /// Ticks per second of the packets' times.
@@ -123,8 +162,8 @@ pub struct SheetJob {
     pub rows: u32,
     /// Clockwise, in degrees, by which the pictures have to be turned.
     pub rotation: u16,
-    /// PQ or HLG: map the tones to BT.709.
-    pub hdr: bool,
+    /// PQ or HLG: how the tones are mapped to BT.709.
+    pub hdr: Option<ToneMap>,
     /// Places, counted row by row, of which there is no picture.
     pub dark: Vec<u32>,
 }
@@ -190,7 +229,7 @@ impl VideoJob {
         args.pair("-enc_time_base", format!("1:{}", self.timescale));
         let marked = match colour {
             // What comes out of the tone map is marked as BT.709.
-            _ if self.hdr => ",setparams=color_primaries=1:color_trc=1:colorspace=1".to_owned(),
+            _ if self.hdr.is_some() => ",setparams=color_primaries=1:color_trc=1:colorspace=1".to_owned(),
             Some(Colour { primaries, transfer, matrix, .. }) => {
                 format!(",setparams=color_primaries={primaries}:color_trc={transfer}:colorspace={matrix}")
             }
@@ -209,7 +248,7 @@ impl VideoJob {
     }
 
     fn file_time(&self, film_us: i64) -> i64 {
-        film_us.saturating_add(self.input.zero_us)
+        film_us.saturating_add(self.input.clock_us())
     }
 
     /// Pictures as without it, and then the images over them. They are scaled to the size of what comes out, so that a small picture costs
@@ -230,8 +269,8 @@ impl VideoJob {
         )
     }
 
-    /// Frames before `begin` go first, so that a long way from the seek costs decoding only; then tones and size in one step, since a
-    /// tone map of the small picture costs half of one of the large picture. The format of the pixels is said last, by whoever takes them.
+    /// Frames before `begin` go first, so that a long way from the seek costs decoding only. De-interlacing looks at all that are left. The
+    /// format of the pixels is said last, by whoever takes them.
     fn filters(&self, begin: i64) -> String {
         let mut chain = Vec::new();
         if begin > 0 {
@@ -240,15 +279,59 @@ impl VideoJob {
         if self.interlaced {
             chain.push("bwdif=mode=send_frame:deint=interlaced".to_owned());
         }
-        let Size { width, height } = self.size;
-        if self.hdr {
-            chain.push(format!("zscale=w={width}:h={height}:t=linear:npl=100,format=gbrpf32le,zscale=p=bt709"));
-            chain.push("tonemap=tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv".to_owned());
+        // Before anything that costs more the larger and the more the pictures are.
+        chain.extend(self.apart_us.map(|apart| self.thinning(apart)));
+        if let Some(tones) = self.hdr {
+            chain.extend(tones.filters(self.size));
         } else if self.scale {
+            let Size { width, height } = self.size;
             chain.push(format!("scale=w={width}:h={height}"));
         }
         chain.push("setsar=1".to_owned());
         chain.join(",")
+    }
+}
+
+impl VideoJob {
+    /// Lets a picture pass that is the first at or behind a boundary, or stands far enough from the last one that passed: whatever run it
+    /// comes from, the same pictures of a segment pass, and its key frame is among them. Variable 0 counts the boundaries so far.
+    fn thinning(&self, apart_us: i64) -> String {
+        let place = |at: &i64| format!("gte(t,{})", seconds(self.file_time(at.saturating_sub(self.slack_us()))));
+        let boundaries: Vec<String> = self.boundaries_us.iter().take(MAX_BOUNDARIES).map(place).collect();
+        let passed = if boundaries.is_empty() { "0".to_owned() } else { boundaries.join("+") };
+        let far = format!("isnan(prev_selected_t)+gte(t-prev_selected_t,{})", seconds(apart_us));
+        format!("select='st(1,ld(0));st(0,{passed});gt(ld(0),ld(1))+{far}'")
+    }
+}
+
+impl ToneMap {
+    /// Size and tones in one step, since a tone map of the small picture costs half of one of the large picture.
+    fn filters(self, size: Size) -> Vec<String> {
+        let Size { width, height } = size;
+        if self.zscale {
+            return vec![
+                format!("zscale=w={width}:h={height}:t=linear:npl=100,format=gbrpf32le,zscale=p=bt709"),
+                "tonemap=tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv".to_owned(),
+            ];
+        }
+        // Light in parts of 1,000 cd/m², by the inverse functions of BT.2100; HLG with the gamma of a screen of that light.
+        let light = match self.from {
+            Hdr::Pq => "st(0,pow(val/maxval,1/78.84375));10*pow(max(ld(0)-0.8359375,0)/(18.8515625-18.6875*ld(0)),1/0.1593017578125)",
+            Hdr::Hlg => "st(0,val/maxval);pow(if(lte(ld(0),0.5),ld(0)*ld(0)/3,(exp((ld(0)-0.55991073)/0.17883277)+0.28466892)/12),1.2)",
+        };
+        // The curve of John Hable for ten times the white of BT.709, then what a screen of BT.1886 undoes.
+        let tones = "st(0,10*val/maxval);st(1,((ld(0)*(0.15*ld(0)+0.05)+0.004)/(ld(0)*(0.15*ld(0)+0.5)+0.06)-0.0666667)/0.706217);\
+             pow(max(ld(1),0),1/2.4)";
+        let table = |of: &str| format!("lutrgb=r='{0}':g='{0}':b='{0}'", format!("st(2,{of});maxval*clip(ld(2),0,1)").replace(' ', ""));
+        vec![
+            format!("scale=w={width}:h={height}:in_color_matrix=bt2020,format=gbrp16le"),
+            table(light),
+            // Primaries (ITU-R BT.2087).
+            "colorchannelmixer=rr=1.6605:rg=-0.5876:rb=-0.0728:gr=-0.1246:gg=1.1329:gb=-0.0083:br=-0.0182:bg=-0.1006:bb=1.1187".to_owned(),
+            table(tones),
+            "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p".to_owned(),
+            "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv".to_owned(),
+        ]
     }
 }
 
@@ -267,7 +350,7 @@ pub fn pace_args(encoder: &Encoder, size: Size, rate: u32, pictures: u32) -> Vec
 impl AudioJob {
     /// What must be subtracted from the packets' times (in samples of 48 kHz) to get times on the film's grid.
     pub fn zero_samples(&self) -> i64 {
-        let samples = i128::from(self.input.zero_us) * i128::from(AUDIO_RATE);
+        let samples = i128::from(self.input.clock_us()) * i128::from(AUDIO_RATE);
         i64::try_from((samples + 500_000).div_euclid(1_000_000)).unwrap_or(0)
     }
 
@@ -281,7 +364,7 @@ impl AudioJob {
         self.encoder_args(&mut args);
         if let Some(end) = self.end_frame {
             let end = samples_to_us(end.saturating_mul(AAC_FRAME));
-            args.pair("-to", seconds(end.saturating_add(self.input.zero_us)));
+            args.pair("-to", seconds(end.saturating_add(self.input.clock_us())));
         }
         args.pipe()
     }
@@ -340,9 +423,9 @@ impl SheetJob {
             270 => chain.push("transpose=cclock".to_owned()),
             _ => {}
         }
-        if self.hdr {
-            chain.push(format!("zscale=w={width}:h={height}:t=linear:npl=100,format=gbrpf32le,zscale=p=bt709"));
-            chain.push("tonemap=tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,format=yuv420p".to_owned());
+        if let Some(tones) = self.hdr {
+            chain.extend(tones.filters(self.size));
+            chain.push("format=yuv420p".to_owned());
         }
         chain.push(format!("scale=w={width}:h={height}:out_color_matrix=bt601:out_range=full"));
         chain.push("setsar=1,format=yuvj420p,fps=1:start_time=0".to_owned());
@@ -395,6 +478,9 @@ impl Args {
         } else if seek > 0 {
             args.pair("-ss", seconds(seek));
         }
+        if input.zero_us < 0 {
+            args.pair("-itsoffset", seconds(input.zero_us.saturating_neg()));
+        }
         if let Some(Size { width, height }) = plane {
             args.pair("-canvas_size", format!("{width}x{height}"));
         }
@@ -446,6 +532,8 @@ mod tests {
 
     use super::*;
 
+    const PQ: ToneMap = ToneMap { from: Hdr::Pq, zscale: true };
+
     fn input() -> Input {
         Input { url: "http://127.0.0.1:9/x".into(), stream: 0, zero_us: 0, origin_us: 0, lead_us: 0, indexed: true, spliced: false }
     }
@@ -459,7 +547,8 @@ mod tests {
             size: Size { width: 1280, height: 720 },
             scale: true,
             interlaced: false,
-            hdr: false,
+            hdr: None,
+            apart_us: None,
             burn: None,
             timescale: 24_000,
             encoder: Encoder::X264 { preset: "superfast", crf: 23, maxrate: 3_500_000, bufsize: 3_500_000, level: 31, set: 0 },
@@ -531,7 +620,7 @@ mod tests {
         };
         job.boundaries_us = vec![0, 2_000_000];
         job.end_us = None;
-        (job.interlaced, job.hdr, job.timescale, job.threads) = (true, true, 90_000, 0);
+        (job.interlaced, job.hdr, job.timescale, job.threads) = (true, Some(PQ), 90_000, 0);
         check(
             &job.args(),
             "-hide_banner -loglevel error -nostdin -max_alloc 536870912 -protocol_whitelist http,tcp
@@ -545,6 +634,54 @@ mod tests {
              -map_metadata -1 -map_chapters -1 -f mp4
              -movflags +delay_moov+default_base_moof+frag_discont -frag_duration 200000 pipe:1",
         );
+    }
+
+    #[test]
+    fn a_film_that_begins_before_zero_is_shifted_to_it() {
+        let mut job = video();
+        job.input = Input { zero_us: -700_000, origin_us: -700_000, ..input() };
+        job.boundaries_us.insert(0, 0);
+        let args = job.args().join(" ");
+        for part in [" -itsoffset 0.700000 -i ", " -force_key_frames 0.000000,6.004500,8.006500 ", " -to 9.000000 "] {
+            assert!(args.contains(part), "{part} in {args}");
+        }
+        assert!(!args.contains(" -ss "), "{args}");
+        job.boundaries_us.remove(0);
+        let args = job.args().join(" ");
+        // The seek counts from the film's beginning, the rest as the pipe does.
+        assert!(args.contains(" -ss 5.806000 ") && args.contains("trim=start=5.806000,"), "{args}");
+        let sound = AudioJob { input: job.input, first_frame: 281, end_frame: None, channels: 2, bitrate: 1 };
+        assert_eq!(sound.zero_samples(), 0);
+    }
+
+    #[test]
+    fn a_small_picture_of_a_fast_film_has_every_second_one() {
+        let job = VideoJob { apart_us: Some(25_000), interlaced: true, ..video() };
+        assert_eq!(
+            job.filters(job.begin_us()),
+            "trim=start=5.806000,bwdif=mode=send_frame:deint=interlaced,\
+             select='st(1,ld(0));st(0,gte(t,6.004500)+gte(t,8.006500));gt(ld(0),ld(1))+isnan(prev_selected_t)+gte(t-prev_selected_t,0.025000)',\
+             scale=w=1280:h=720,setsar=1"
+        );
+        // In file time, as the key frames.
+        let late = VideoJob { input: Input { zero_us: 10_000_000, ..input() }, boundaries_us: vec![0], ..job };
+        assert!(late.filters(0).contains("st(0,gte(t,9.998500));"), "{}", late.filters(0));
+        assert!(VideoJob { boundaries_us: Vec::new(), ..late }.filters(0).contains("st(0,0);"));
+    }
+
+    #[test]
+    fn tones_without_zscale() {
+        let chain = |from| ToneMap { from, zscale: false }.filters(Size { width: 640, height: 360 }).join(",");
+        for from in [Hdr::Pq, Hdr::Hlg] {
+            let filters: Vec<String> = chain(from).split(',').map(|part| part.split('=').next().unwrap_or_default().to_owned()).collect();
+            let named: Vec<&str> =
+                filters.iter().map(String::as_str).filter(|name| ["scale", "lutrgb", "colorchannelmixer"].contains(name)).collect();
+            assert_eq!(named, ["scale", "lutrgb", "colorchannelmixer", "lutrgb", "scale"]);
+        }
+        assert_ne!(chain(Hdr::Pq), chain(Hdr::Hlg));
+        // Nothing that stands elsewhere in the list.
+        let job = VideoJob { hdr: Some(ToneMap { from: Hdr::Pq, zscale: false }), ..video() };
+        assert_eq!(job.filters(0), format!("{},setsar=1", ToneMap { from: Hdr::Pq, zscale: false }.filters(job.size).join(",")));
     }
 
     #[test]
@@ -585,7 +722,7 @@ mod tests {
             columns: 5,
             rows: 5,
             rotation: 0,
-            hdr: false,
+            hdr: None,
             dark: vec![0, 24],
         };
         check(
@@ -596,7 +733,7 @@ mod tests {
              -frames:v 1 -threads 1 -c:v mjpeg -q:v 4 -f image2pipe pipe:1",
         );
         job.dark.clear();
-        (job.rotation, job.hdr) = (90, true);
+        (job.rotation, job.hdr) = (90, Some(PQ));
         let filters = job.filters();
         assert!(filters.starts_with("transpose=clock,zscale=w=320:h=180:t=linear") && !filters.contains("drawbox"), "{filters}");
     }

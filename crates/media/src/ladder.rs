@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::container::Picture;
+use crate::cut::{Cuts, rescale};
 
 /// What a client may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -147,6 +148,45 @@ impl Rate {
 
 /// What boxes around the samples may take.
 const HEADERS: f64 = 1.06;
+
+/// What a small rung leaves out of a film with many pictures per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thinned {
+    /// Of so many pictures one is kept, where they stand evenly; at least 2.
+    pub every: u32,
+    /// A picture is kept that stands so far behind the one that was kept before it, in microseconds; and the first of each segment, so
+    /// that a segment is the same whoever makes it. By time and not by number, because pictures may stand unevenly.
+    pub apart_us: i64,
+}
+
+/// Pictures of a small rung that stand closer than this, in microseconds, are not worth their bits: 30 in a second are enough. A little
+/// less than these take, because times are rounded.
+const CLOSE_US: i64 = 30_000;
+
+/// What is left out of a picture that is made as small as `size`; `None` where it is as large as the film, or not small, or slow enough.
+pub fn thinned(picture: &Picture, size: Size) -> Option<Thinned> {
+    let small = size.width <= 854 && size.height <= 480 && size != fit(picture, Quality::Source, None);
+    let rate = picture.frame_rate.filter(|rate| small && (1.0..=480.0).contains(rate))?;
+    let frame = 1e6 / rate;
+    let every = (0.99 * CLOSE_US as f64 / frame).ceil() as u32;
+    let between = ((f64::from(every) - 0.5) * frame) as i64;
+    (every > 1).then(|| Thinned { every, apart_us: between.min(CLOSE_US) })
+}
+
+impl Thinned {
+    /// Those of `times` (in ticks, ascending) that are kept between `cuts`.
+    pub fn kept(&self, times: &[i64], cuts: &Cuts) -> Vec<i64> {
+        let apart = rescale(self.apart_us, 1_000_000, cuts.timescale);
+        let mut kept: Vec<i64> = Vec::new();
+        for time in times {
+            let far = |last: &i64| time.saturating_sub(*last) >= apart || cuts.segment_at(*last) < cuts.segment_at(*time);
+            if kept.last().is_none_or(far) {
+                kept.push(*time);
+            }
+        }
+        kept
+    }
+}
 
 /// One encoded rendition of the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -324,6 +364,42 @@ mod tests {
             assert!(rate.average < rate.maxrate && 2 * rate.peak >= 2 * rate.maxrate + rate.bufsize, "{rate:?}");
             assert!(rate.peak_of_segments(1.0) >= 2 * rate.maxrate && rate.peak_of_segments(9.0) == rate.peak, "{rate:?}");
         }
+    }
+
+    #[test]
+    fn fast_films_are_thinned_where_they_are_small() {
+        let of = |rate: f64, size: (u32, u32)| {
+            let picture = Picture { frame_rate: Some(rate), ..picture(1280, 720) };
+            thinned(&picture, Size { width: size.0, height: size.1 }).map(|thinned| (thinned.every, thinned.apart_us))
+        };
+        let small = (854, 480);
+        for rate in [23.976, 25.0, 29.97, 30.0, 33.0] {
+            assert_eq!(of(rate, small), None, "{rate}");
+        }
+        let cases = [(48.0, 2), (50.0, 2), (60_000.0 / 1001.0, 2), (60.0, 2), (100.0, 3), (120.0, 4)];
+        for (rate, every) in cases {
+            let (found, apart) = of(rate, small).expect("thinned");
+            let frame = 1e6 / rate;
+            assert_eq!(found, every, "{rate}");
+            // Far from both of what lies beside it: times may be whole milliseconds.
+            let room = (apart as f64 - f64::from(every - 1) * frame).min(f64::from(every) * frame - apart as f64);
+            assert!(room > 2_000.0, "{rate}: {room} us");
+            assert_eq!(of(rate, (640, 360)).map(|found| found.0), Some(every));
+            assert_eq!(of(rate, (1280, 720)), None);
+        }
+        let itself = Picture { frame_rate: Some(60.0), ..picture(640, 360) };
+        assert_eq!(thinned(&itself, Size { width: 640, height: 360 }), None, "nothing larger is offered");
+        assert_eq!(thinned(&picture(1280, 720), Size { width: 640, height: 360 }), None, "no rate is known");
+    }
+
+    #[test]
+    fn a_thinned_segment_begins_with_its_first_picture() {
+        let cuts = Cuts::new(1000, [0, 100, 180], 400);
+        let thinned = Thinned { every: 2, apart_us: 30_000 };
+        let even: Vec<i64> = (0..20).map(|n| n * 20).collect();
+        assert_eq!(thinned.kept(&even, &cuts), [0, 40, 80, 100, 140, 180, 220, 260, 300, 340, 380]);
+        // What stands far apart stays, whatever the film is like elsewhere.
+        assert_eq!(thinned.kept(&[0, 33, 66, 83, 100, 117, 133, 160], &cuts), [0, 33, 66, 100, 133]);
     }
 
     #[test]

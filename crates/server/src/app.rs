@@ -32,6 +32,7 @@ use crate::mock::Mock;
 use crate::presence::Presence;
 use crate::produce::Workshop;
 use crate::produce::encode::{Patience, Tools};
+use crate::produce::filters::Filters;
 use crate::produce::pace::Paced;
 use crate::produce::trial::{self, Choice};
 use crate::programs::best;
@@ -316,6 +317,7 @@ async fn workshop(
         choice: Choice::open(config.data_dir.join("encoder.json"), &ffmpeg, live),
         ffmpeg,
         ffprobe: config.ffprobe.clone(),
+        filters: Filters::default(),
         tasks: tasks.clone(),
         patience: Patience::default(),
     };

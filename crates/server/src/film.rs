@@ -153,6 +153,7 @@ impl Film {
     /// A film from its index, or from what ffprobe told (`zero_us`: the container's time stamp at the film's beginning).
     pub fn new(info_hash: InfoHash, file: usize, source: Source, tables: Tables, zero_us: i64) -> Self {
         let Tables { index, fragments } = tables;
+        let zero_us = zero_us.saturating_add(index.zero_us());
         let copy = index.video().ok_or(Uncuttable::NoIndex).and_then(|video| cut::copy_cuts(&index, video));
         let duration = cut::duration(&index).unwrap_or(0.0);
         let text = subtitles::Inside::new(&index, &copy);

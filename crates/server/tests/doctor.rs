@@ -114,7 +114,7 @@ fn whatever_ffmpeg_does_it_is_told_in_time() {
 fn the_ffmpeg_that_starts_quickest_is_used_unless_one_is_named() {
     let folder = folder();
     // The shell counts for a while before it tells its version: long beside a real start, short beside the time that the search may take.
-    let slowly = "i=0; case \"$*\" in -version) while [ $i -lt 300000 ]; do i=$((i+1)); done;; esac; exec /usr/bin/ffmpeg \"$@\"";
+    let slowly = "i=0; case \"$*\" in -version) while [ $i -lt 150000 ]; do i=$((i+1)); done;; esac; exec /usr/bin/ffmpeg \"$@\"";
     let slow = stub(folder.path(), "ffmpeg", slowly);
     let found = |flags: &[&str]| {
         let mut command = Command::new(EXE);

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use balcony_media::codec::h264;
 use balcony_media::encoder::{Devices, Encoder, Family, Silicon, Wanted};
+use balcony_media::ffmpeg::{Hdr, Input, ToneMap, VideoJob};
 use balcony_media::fmp4::Packet;
 use balcony_media::fmp4::read::{Event, Reader};
 use balcony_media::ladder::{Rate, Size, rung_bitrate};
 use balcony_server::loopback::Loopback;
 use balcony_server::produce::assemble::{Grid, Made};
 use balcony_server::produce::encode::{Coding, EncodeRun, FilmInput, Patience, RunError, Target, Tools, header};
+use balcony_server::produce::filters::Filters;
 use balcony_server::produce::probe::{ProbeError, probe};
 use balcony_server::produce::trial::{Choice, attempt_all};
 use balcony_server::source::Source;
@@ -57,6 +59,7 @@ async fn tools(ffmpeg: PathBuf) -> Tools {
         loopback: Loopback::start(&tasks).await.expect("listening"),
         ffmpeg,
         ffprobe: program("FFPROBE_BIN", "ffprobe"),
+        filters: Filters::default(),
         tasks,
         patience: Patience::default(),
         choice: Choice::of(Wanted::Auto, Devices::default()),
@@ -82,7 +85,8 @@ fn pictures(cuts: Vec<i64>, timescale: u32) -> Target {
             size: Size { width: 160, height: 90 },
             scale: true,
             interlaced: false,
-            hdr: false,
+            hdr: None,
+            apart_us: None,
             burn: None,
             encoder,
             shift: 2 * u64::from(frame),
@@ -197,7 +201,7 @@ fn complaints(folder: &Path, init: &Bytes, segments: &[&Bytes]) -> String {
     let output = Command::new(program("FFMPEG_BIN", "ffmpeg"))
         .args(["-hide_banner", "-loglevel", "warning", "-nostdin", "-xerror", "-i"])
         .arg(&path)
-        .args(["-f", "null", "-"])
+        .args(["-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-"])
         .output()
         .expect("ffmpeg");
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -257,11 +261,32 @@ async fn pictures_of_an_interlaced_hdr_film_join() {
     ffmpeg(&format!("-f lavfi -i testsrc2=s=320x180:r=25:d=10 -vf setfield=tff -c:v libx264 -flags +ildct+ilme -g 60 {colour}"), &path);
     let mut target = pictures((0..=10).map(|n| n * 90_000).collect(), 90_000);
     if let Coding::Pictures { interlaced, hdr, .. } = &mut target.coding {
-        (*interlaced, *hdr) = (true, true);
+        (*interlaced, *hdr) = (true, Some(Hdr::Pq));
     }
     let (init, segments) = runs_join(input(&path, 0, true), target, folder.path()).await;
     same_pictures(&init, &segments, 90_000, &path, 0.0, 0.00001);
     assert_eq!(codecs(&init), h264::codecs_high(30));
+}
+
+/// Whichever segment a run begins with, the same pictures of a fast film are left out, and cuts keep theirs. One cut lies at an odd picture.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_the_pictures_of_a_fast_film_join() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("fast.mp4");
+    ffmpeg("-f lavfi -i testsrc2=s=320x180:r=50:d=10 -c:v libx264 -preset ultrafast -bf 2 -g 50 -pix_fmt yuv420p", &path);
+    let (timescale, frame) = (90_000, 1800);
+    let mut cuts: Vec<i64> = (0..=10).map(|n| n * 90_000).collect();
+    cuts[4] += frame;
+    let mut target = pictures(cuts.clone(), timescale);
+    target.grid.frame = 2 * frame as u32;
+    if let Coding::Pictures { apart_us, shift, .. } = &mut target.coding {
+        (*apart_us, *shift) = (Some(30_000), 4 * frame as u64);
+    }
+    let (init, segments) = runs_join(input(&path, 0, true), target, folder.path()).await;
+    let mut times: Vec<i64> = packets(&init, &segments.iter().collect::<Vec<_>>()).iter().map(|packet| packet.pts).collect();
+    times.sort_unstable();
+    let expected: Vec<i64> = cuts.windows(2).flat_map(|pair| (pair[0]..pair[1]).step_by(2 * frame as usize)).collect();
+    assert_eq!(times, expected);
 }
 
 /// Noise is what an encoder cannot save bits on.
@@ -276,7 +301,8 @@ async fn no_segment_takes_more_than_the_rate_promises() {
     let size = Size { width: 640, height: 360 };
     let rate = rung_bitrate(size, 24.0);
     let encoder = Encoder::X264 { preset: "superfast", crf: 23, maxrate: rate.maxrate, bufsize: rate.bufsize, level: 30, set: 0 };
-    let coding = Coding::Pictures { size, scale: false, interlaced: false, hdr: false, burn: None, encoder, shift: 1024, threads: 2 };
+    let coding =
+        Coding::Pictures { size, scale: false, interlaced: false, hdr: None, apart_us: None, burn: None, encoder, shift: 1024, threads: 2 };
     let grid = Grid { cuts: (0..=6).map(|n| n * 2 * 12_288).collect(), timescale: 12_288, frame: 512 };
     let target = Target { stream: 0, language: "und".into(), grid, coding };
     let made = collect(&real_tools().await, &input(&path, 0, true), &target, 0, usize::MAX).await.expect("made");
@@ -819,4 +845,52 @@ async fn a_trial_believes_only_what_it_sees() {
     let tools = real_tools().await;
     let told = attempt_all(&tools.spawner, &tools.ffmpeg, Wanted::One(Family::Nvenc)).await;
     assert!(told.used().is_some() || told.tried[0].flaw.is_some());
+}
+
+/// Luma of a grey field behind a tone map, by ffmpeg itself.
+fn mapped(path: &Path, tones: ToneMap) -> u8 {
+    let input = Input { url: String::new(), stream: 0, zero_us: 0, origin_us: 0, lead_us: 0, indexed: true, spliced: false };
+    let job = VideoJob {
+        input,
+        boundaries_us: vec![0],
+        end_us: None,
+        frame_us: 40_000,
+        size: Size { width: 64, height: 64 },
+        scale: true,
+        interlaced: false,
+        hdr: Some(tones),
+        apart_us: None,
+        burn: None,
+        timescale: 90_000,
+        encoder: Encoder::of_rung(&rung_bitrate(Size { width: 64, height: 64 }, 25.0), 30, None),
+        threads: 1,
+    };
+    let args = job.args();
+    let filters = args.iter().skip_while(|arg| *arg != "-vf").nth(1).expect("filters");
+    let output = Command::new(program("FFMPEG_BIN", "ffmpeg"))
+        .args(["-v", "error", "-nostdin", "-i", path.to_str().expect("text"), "-vf", filters, "-frames:v", "1", "-f", "rawvideo", "-"])
+        .output()
+        .expect("ffmpeg");
+    assert!(output.status.success(), "{filters}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout[64 * 32 + 32]
+}
+
+#[test]
+fn tones_are_mapped_by_tables_as_by_zscale() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("grey.mkv");
+    for (from, transfer) in [(Hdr::Pq, "smpte2084"), (Hdr::Hlg, "arib-std-b67")] {
+        let mut before = 0;
+        for luma in [64, 200, 300, 400, 500, 600, 700, 900] {
+            let source = format!("color=black:s=64x64:d=0.04:r=25,format=yuv420p10le,geq=lum={luma}:cb=512:cr=512");
+            let marked = format!("-color_primaries bt2020 -color_trc {transfer} -colorspace bt2020nc -color_range tv");
+            ffmpeg(&format!("-f lavfi -i {source} -c:v libx264 -qp 0 {marked}"), &path);
+            let by = |zscale| mapped(&path, ToneMap { from, zscale });
+            // Where the picture is whiter than white, tables end at white.
+            let (exact, table) = (by(true).min(235), by(false));
+            assert!(exact.abs_diff(table) <= 16, "{from:?} of {luma}: {exact} by zscale, {table} by tables");
+            assert!(table > before || table >= 235 || luma == 64, "{from:?} of {luma}: {table} behind {before}");
+            before = table;
+        }
+    }
 }

@@ -103,6 +103,12 @@ impl Index {
         self.tracks.iter().filter(|track| track.kind == Kind::Audio)
     }
 
+    /// The container's own time at time zero of this index, in microseconds: 0, but for films whose pictures begin before that.
+    pub fn zero_us(&self) -> i64 {
+        let of = |track: &Track| if let Samples::Blocks(rules) = &track.samples { Some(rules.zero_us()) } else { None };
+        self.tracks.iter().find_map(of).unwrap_or(0)
+    }
+
     /// The track with the container's own number `id`.
     pub fn track(&self, id: u64) -> Option<&Track> {
         self.tracks.iter().find(|track| track.id == id)

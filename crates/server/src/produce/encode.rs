@@ -17,7 +17,7 @@ use balcony_media::container::Codec;
 use balcony_media::container::marks::{Marks, Search};
 use balcony_media::cut::rescale;
 use balcony_media::encoder::{Encoder, Silicon, suits};
-use balcony_media::ffmpeg::{self, AudioJob, Burn, Input, VideoJob};
+use balcony_media::ffmpeg::{self, AudioJob, Burn, Hdr, Input, ToneMap, VideoJob};
 use balcony_media::fmp4::Packet;
 use balcony_media::fmp4::read::{Event, PipeTrack, Reader};
 use balcony_media::fmp4::write::{Entry, InitTrack, Raster, init};
@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::assemble::{Assembler, Grid, Made, Misplaced, Sample};
+use super::filters::Filters;
 use super::trial::Choice;
 use crate::cage::{Limits, Reach};
 use crate::loopback::{Lease, Loopback, Splice};
@@ -74,6 +75,8 @@ pub struct Tools {
     pub ffmpeg: PathBuf,
     /// The ffprobe program.
     pub ffprobe: PathBuf,
+    /// What that ffmpeg can do.
+    pub filters: Filters,
     /// Owns the tasks of all runs.
     pub tasks: Tasks,
     /// When a child counts as hung.
@@ -188,7 +191,7 @@ impl Target {
         let input = Input { url: String::new(), stream: 0, zero_us: 0, origin_us: 0, lead_us: 0, indexed: true, spliced: false };
         let Grid { timescale, frame, .. } = self.grid;
         match &self.coding {
-            Coding::Pictures { size, scale, interlaced, hdr, burn, encoder, threads, shift: _ } => VideoJob {
+            Coding::Pictures { size, scale, interlaced, hdr, apart_us, burn, encoder, threads, shift: _ } => VideoJob {
                 input,
                 boundaries_us: Vec::new(),
                 end_us: None,
@@ -196,7 +199,8 @@ impl Target {
                 size: *size,
                 scale: *scale,
                 interlaced: *interlaced,
-                hdr: *hdr,
+                hdr: hdr.map(|from| ToneMap { from, zscale: true }),
+                apart_us: *apart_us,
                 burn: burn.clone(),
                 timescale,
                 encoder: encoder.clone(),
@@ -273,7 +277,9 @@ pub enum Coding {
         /// De-interlace.
         interlaced: bool,
         /// Map HDR to SDR.
-        hdr: bool,
+        hdr: Option<Hdr>,
+        /// Of a film with many pictures per second, how far apart those stand that are kept, in microseconds.
+        apart_us: Option<i64>,
         /// Images of text that are drawn into it.
         burn: Option<Burn>,
         /// The encoder.
@@ -365,6 +371,7 @@ impl EncodeRun {
             came: false,
             next,
             init: None,
+            zscale: true,
             lead: 0,
             ended: None,
             sender,
@@ -426,6 +433,8 @@ struct Run {
     /// The next segment to be made.
     next: u32,
     init: Option<Bytes>,
+    /// The child has the filter `zscale`.
+    zscale: bool,
     /// Which of [`LEADS`].
     lead: usize,
     /// The segment in which a child said that the film is over, when that was not believed.
@@ -440,6 +449,9 @@ impl Run {
         let mut failures = 0;
         if !self.film.indexed {
             self.film.marks = marks_of(&self.film.source).await?;
+        }
+        if matches!(self.target.coding, Coding::Pictures { hdr: Some(_), .. }) {
+            self.zscale = self.tools.filters.has_zscale(&self.tools.spawner, &self.tools.ffmpeg).await;
         }
         self.lead = usize::from(!self.is_led());
         if self.target.silicon().is_some_and(|silicon| self.tools.choice.is_distrusted(silicon)) {
@@ -641,7 +653,7 @@ impl Run {
         };
         let until = from.saturating_add(ffmpeg::MAX_BOUNDARIES as u32 - 1).min(grid.segments());
         match &self.target.coding {
-            Coding::Pictures { size, scale, interlaced, hdr, burn, encoder, threads, shift: _ } => VideoJob {
+            Coding::Pictures { size, scale, interlaced, hdr, apart_us, burn, encoder, threads, shift: _ } => VideoJob {
                 input,
                 boundaries_us: (from..=until).map(|n| micros(grid.cut(n), grid.timescale)).collect(),
                 // Enough to see the key frame that ends the last segment, and to show what a film is longer than was told.
@@ -650,7 +662,8 @@ impl Run {
                 size: *size,
                 scale: *scale,
                 interlaced: *interlaced,
-                hdr: *hdr,
+                hdr: hdr.map(|from| ToneMap { from, zscale: self.zscale }),
+                apart_us: *apart_us,
                 burn: burn.clone(),
                 timescale: grid.timescale,
                 encoder: encoder.clone(),
@@ -695,7 +708,7 @@ impl Run {
         let grid = &self.target.grid;
         let shown = pts.saturating_sub(track.media_time);
         let scaled = rescale(shown, track.timescale, grid.timescale);
-        scaled.saturating_sub(ticks(self.film.zero_us, grid.timescale))
+        scaled.saturating_sub(ticks(self.film.zero_us.max(0), grid.timescale))
     }
 
     /// The first picture that came out lies behind the first cut, and an earlier seek could find the ones before it.

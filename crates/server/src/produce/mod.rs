@@ -4,6 +4,7 @@ pub mod assemble;
 pub mod copy;
 pub mod encode;
 pub mod encoders;
+pub mod filters;
 pub mod pace;
 pub mod previews;
 pub mod probe;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use balcony_media::container::{Codec, Frame, Index, KeyFrame, Samples, Sparse, Stop, Track, matroska, mp4};
 use balcony_media::cut;
-use balcony_media::ffmpeg::SheetJob;
+use balcony_media::ffmpeg::{self, SheetJob, ToneMap};
 use balcony_media::fmp4::write::{InitTrack, chunk, init};
 use balcony_media::fmp4::{Row, entry};
 use balcony_media::playlist::images::{self, Images};
@@ -255,13 +255,17 @@ impl Previews {
         let lease = tools.loopback.lease(Source::memory(clip))?;
         let places = self.images.per_sheet();
         let shown = |place: u32| gathered.shown.get(place as usize).is_some_and(Option::is_some);
+        let hdr = match ffmpeg::hdr(track) {
+            Some(from) => Some(ToneMap { from, zscale: tools.filters.has_zscale(&tools.spawner, &tools.ffmpeg).await }),
+            None => None,
+        };
         let job = SheetJob {
             url: lease.url(),
             size: self.images.size,
             columns: self.images.columns,
             rows: self.images.rows,
             rotation: picture.rotation,
-            hdr: picture.hdr,
+            hdr,
             dark: (0..places).filter(|place| !shown(*place)).collect(),
         };
         let mut child = tools.spawner.spawn(Limits::STILLS, &Reach::port(lease.port()), &tools.ffmpeg, &job.args()).await?;

@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use balcony_media::codec::Colour;
 use balcony_media::container::{Codec, Kind, Picture, Samples, Sound, Track};
 use balcony_media::ffmpeg::ProbeJob;
 use bytes::Bytes;
@@ -226,7 +227,13 @@ impl Stream {
         let clockwise = (-turned).rem_euclid(360.0);
         let quarter = (clockwise / 90.0).round();
         let rate = [&self.avg_frame_rate, &self.r_frame_rate].into_iter().flatten().find_map(|rate| fraction(rate, '/'));
-        let hdr = matches!(self.color_transfer.as_deref(), Some("smpte2084" | "arib-std-b67"));
+        let transfer = match self.color_transfer.as_deref() {
+            Some("smpte2084") => Some(16),
+            Some("arib-std-b67") => Some(18),
+            _ => None,
+        };
+        // Such pictures have the colours of BT.2020. Of others it does not matter here.
+        let colour = transfer.map(|transfer| Colour { primaries: 9, transfer, matrix: 9, full_range: false });
         Picture {
             width: self.width,
             height: self.height,
@@ -236,7 +243,8 @@ impl Stream {
             frame_rate: rate,
             interlaced: self.field_order.as_deref().is_some_and(|order| !matches!(order, "progressive" | "unknown")),
             bit_depth: self.bits_per_raw_sample.as_deref().and_then(|bits| bits.parse().ok()),
-            hdr,
+            hdr: transfer.is_some(),
+            colour,
             ..Picture::default()
         }
     }

@@ -27,8 +27,9 @@ pub const FILE: &str = "ffmpeg.json";
 const FOLDERS: [&str; 4] = ["/usr/local/bin", "/opt/homebrew/bin", "/opt/local/bin", "/usr/lib/jellyfin-ffmpeg"];
 /// More are not looked at.
 const MOST: usize = 8;
-/// How long all of it may take. The server does not begin before it knows.
+/// How long all of it may take: the server does not begin before it knows. Who only asks has more time.
 const WAIT: Duration = Duration::from_secs(8);
+const PATIENT: Duration = Duration::from_secs(40);
 /// One that starts in less than this part of the time is worth another choice than the user's own order.
 const QUICKER: f64 = 0.6;
 
@@ -108,7 +109,8 @@ pub async fn choose(spawner: &Spawner, asked: &Path, kept: &Path, writes: bool) 
     let choice = match read(kept).filter(|choice| choice.is_of(&files)) {
         Some(known) => known,
         None => {
-            let Ok(found) = timeout(WAIT, look(spawner, files)).await else { return unlooked(asked) };
+            let wait = if writes { WAIT } else { PATIENT };
+            let Ok(found) = timeout(wait, look(spawner, files)).await else { return unlooked(asked) };
             if writes {
                 write(kept, &found);
             }

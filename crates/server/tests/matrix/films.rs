@@ -31,14 +31,25 @@ pub(crate) struct Traits {
     pub(crate) zero: Option<f64>,
     /// The source's own decode is not what a viewer should get: seconds of flashes that are expected.
     pub(crate) flashes: Option<&'static [f64]>,
+    /// The client plays nothing that the film holds: all of it is converted.
+    pub(crate) converted: bool,
     /// Why nothing is tried here.
     pub(crate) skip: Option<&'static str>,
     /// Why it does not play as it should, where that is known. A film that plays after all must lose this reason.
     pub(crate) known: Option<&'static str>,
 }
 
-pub(crate) const PLAIN: Traits =
-    Traits { broken: None, colours: false, fields: false, shown: None, zero: None, flashes: None, skip: None, known: None };
+pub(crate) const PLAIN: Traits = Traits {
+    broken: None,
+    colours: false,
+    fields: false,
+    shown: None,
+    zero: None,
+    flashes: None,
+    converted: false,
+    skip: None,
+    known: None,
+};
 
 /// A moving picture that is white for a moment.
 fn picture(size: &str, rate: &str, seconds: f64) -> String {
@@ -256,10 +267,26 @@ pub(crate) fn pictures() -> Vec<Film> {
             changed(name, &whole, "from a tenth on", cut)
         }),
         film("negative.mp4", false, |name| usual(name, "-output_ts_offset -0.7 -avoid_negative_ts disabled")),
-        known(
+        with(
             "negative.mkv",
+            false,
             |name| usual(name, "-output_ts_offset -0.7 -avoid_negative_ts disabled"),
-            "its first group of pictures begins before zero, and is left out of the copy",
+            Traits {
+                zero: Some(-0.7),
+                known: Some("18 of its pictures, from 0.7 s on, stand elsewhere than ffmpeg says; why is not known"),
+                ..PLAIN
+            },
+        ),
+        with(
+            "negative-converted.mkv",
+            false,
+            |name| usual(name, "-output_ts_offset -0.7 -avoid_negative_ts disabled"),
+            Traits {
+                zero: Some(-0.7),
+                converted: true,
+                known: Some("converted, its first four seconds of sound are missing, and 18 pictures stand elsewhere; why is not known"),
+                ..PLAIN
+            },
         ),
         film("late.mkv", false, |name| usual(name, "-output_ts_offset 1000")),
         film("late.mp4", true, |name| usual(name, "-output_ts_offset 3.3")),

@@ -388,7 +388,7 @@ impl Lane {
     /// `time` is the Cluster's, `element` the file offset of what holds the Block.
     fn frames(&self, block: &Block, time: u64, element: u64) -> Vec<Frame> {
         let scale = i128::from(self.rules.scale);
-        let start = (i128::from(time) + i128::from(block.time)) * scale - i128::from(self.rules.delay);
+        let start = (i128::from(time) + i128::from(block.time)) * scale - self.rules.shift();
         let count = block.sizes.len().max(1) as i128;
         let told = block.duration.map(|duration| i128::from(duration) * scale / count);
         let frame_time = told.or(self.rules.frame_time.map(i128::from));

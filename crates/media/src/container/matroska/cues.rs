@@ -41,6 +41,6 @@ fn add(time: u64, place: &[u8], data: u64, index: &mut Index) {
     let track = index.tracks.iter_mut().find(|track| track.id == number && matches!(track.kind, Kind::Video | Kind::Subtitle));
     let (Some(track), Some(offset)) = (track, cluster.filter(|offset| clusters.contains(offset))) else { return };
     let Samples::Blocks(rules) = &track.samples else { return };
-    let nanoseconds = i128::from(time) * i128::from(rules.scale) - i128::from(rules.delay);
+    let nanoseconds = i128::from(time) * i128::from(rules.scale) - rules.shift();
     track.key_frames.push(KeyFrame { pts: ticks(nanoseconds, track.timescale), offset, block, closed: true });
 }

@@ -18,7 +18,7 @@ mod tests;
 use bytes::Bytes;
 
 use self::ebml::{Element, children, element, float, peek_within, text, uint};
-use super::{Container, Damage, Index, Kind, Sparse, Stop, Track};
+use super::{Container, Damage, Index, KeyFrame, Kind, Samples, Sparse, Stop, Track};
 use crate::codec;
 
 pub use self::blocks::Blocks;
@@ -58,6 +58,8 @@ pub struct BlockRules {
     scale: u64,
     /// CodecDelay: nanoseconds to subtract from every time.
     delay: u64,
+    /// Time of the Segment, in nanoseconds, at which the film begins: 0, or less where pictures stand before the Segment's zero.
+    zero: i64,
     /// DefaultDuration: nanoseconds of one frame.
     frame_time: Option<u64>,
     /// What header stripping took from each frame.
@@ -68,6 +70,16 @@ impl BlockRules {
     /// Nanoseconds in one unit of Cluster and Block times.
     pub(super) fn scale(&self) -> u64 {
         self.scale
+    }
+
+    /// Nanoseconds to subtract from a time of the Segment.
+    fn shift(&self) -> i128 {
+        i128::from(self.delay) + i128::from(self.zero)
+    }
+
+    /// The Segment's time at the film's beginning, in microseconds.
+    pub(super) fn zero_us(&self) -> i64 {
+        self.zero.div_euclid(1000)
     }
 }
 
@@ -94,10 +106,14 @@ pub fn index(bytes: &Sparse) -> Result<Index, Stop> {
         first_byte: contents.first_cluster.unwrap_or(segment.end),
         end_byte: segment.end,
     };
-    find_first_frames(bytes, &mut index)?;
+    let entry = find_first_frames(bytes, &mut index)?;
+    begin_with_the_picture(&mut index);
     if let Some(cues) = contents.locate(bytes, CUES)? {
         let table = body(bytes, &cues, MAX_TABLE)?.unwrap_or_default();
         cues::read(&table, segment.data, &mut index);
+    }
+    if entry {
+        add_first_key_frame(&mut index);
     }
     read_bitrates(bytes, &contents, &uids, &mut index.tracks);
     Ok(index)
@@ -271,11 +287,50 @@ impl Info {
     }
 }
 
-/// Fills [`Track::first_pts`] of pictures and sound. A track that begins later than 1 MiB into the Clusters keeps `None`.
-fn find_first_frames(bytes: &Sparse, index: &mut Index) -> Result<(), Stop> {
+/// A film whose pictures begin before the Segment's zero begins with them, so that none of them is left out: all its times count from the
+/// first one. Sound alone may begin earlier: that is what its decoder needs to start.
+fn begin_with_the_picture(index: &mut Index) {
+    let Some((first, timescale)) = index.video().and_then(|track| Some((track.first_pts?, track.timescale))) else { return };
+    let Some(scale) = index.video().and_then(|track| if let Samples::Blocks(rules) = &track.samples { Some(rules.scale) } else { None })
+    else {
+        return;
+    };
+    if first >= 0 {
+        return;
+    }
+    // Times of the Segment are whole units; ticks are finer.
+    let unit = i128::from(scale.max(1));
+    let zero = i128::from(first) * i128::from(SECOND) / i128::from(timescale.max(1));
+    let zero = (zero - unit / 2) / unit * unit;
+    let Ok(zero) = i64::try_from(zero) else { return };
+    for track in &mut index.tracks {
+        if let Samples::Blocks(rules) = &mut track.samples {
+            rules.zero = zero;
+        }
+        let later = ticks(-i128::from(zero), track.timescale);
+        track.first_pts = track.first_pts.map(|pts| pts.saturating_add(later));
+    }
+    index.duration = index.duration.map(|seconds| seconds - zero as f64 / SECOND as f64);
+}
+
+/// The Cues of some films leave out the key frame with which the picture begins (those that stand before zero cannot be named there).
+fn add_first_key_frame(index: &mut Index) {
+    let offset = index.first_byte;
+    let Some(track) = index.tracks.iter_mut().find(|track| track.kind == Kind::Video) else { return };
+    let (Some(pts), Some(first)) = (track.first_pts, track.key_frames.first()) else { return };
+    if pts < first.pts {
+        track.key_frames.insert(0, KeyFrame { pts, offset, block: None, closed: true });
+    }
+}
+
+/// Fills [`Track::first_pts`] of pictures and sound. A track that begins later than 1 MiB into the Clusters keeps `None`. Answers whether
+/// the first picture of the film is a key frame.
+fn find_first_frames(bytes: &Sparse, index: &mut Index) -> Result<bool, Stop> {
     let limit = index.first_byte.saturating_add(MAX_PROBE).min(index.end_byte);
     let wanted = index.tracks.iter().filter(|track| matches!(track.kind, Kind::Video | Kind::Audio)).map(|track| track.id);
     let mut wanted: Vec<u64> = wanted.collect();
+    let video = index.video().map(|track| track.id);
+    let mut entry = false;
     let mut blocks = Blocks::at(index.first_byte, index);
     while !wanted.is_empty() {
         let frame = match blocks.next(bytes) {
@@ -288,6 +343,7 @@ fn find_first_frames(bytes: &Sparse, index: &mut Index) -> Result<(), Stop> {
         };
         if let Some(place) = wanted.iter().position(|id| *id == frame.track) {
             wanted.swap_remove(place);
+            entry |= frame.key && Some(frame.track) == video;
             if let Some(track) = index.tracks.iter_mut().find(|track| track.id == frame.track) {
                 track.first_pts = Some(frame.pts);
                 if codec::is_incomplete(track) {
@@ -298,7 +354,7 @@ fn find_first_frames(bytes: &Sparse, index: &mut Index) -> Result<(), Stop> {
             }
         }
     }
-    Ok(())
+    Ok(entry)
 }
 
 /// Fills [`Track::bitrate`] from the statistics that mkvmerge writes as Tags, where these are known without a read of their own.

@@ -192,9 +192,12 @@ fn times() {
     let info = el(INFO, &[number(0x2A_D7B1, 100_000), real(0x4489, 123_456.0)].concat());
     let delayed = [video_track(), vec![number(0x56AA, 500_000), number(0x23_E383, 40_000_000)]].concat();
     let film = film(&[info, tracks(&[delayed]), cluster(3, &[simple(1, -10, b"a"), simple(1, 30_000, b"b")])]);
-    assert!((index_of(&film).duration.expect("told") - 12.345_6).abs() < 1e-9);
+    let index = index_of(&film);
+    // The film begins with its first picture, 1.2 ms before the Segment's zero.
+    assert_eq!(index.zero_us(), -1200);
+    assert!((index.duration.expect("told") - 12.346_8).abs() < 1e-9);
     let times: Vec<_> = frames_of(&film).iter().map(|frame| (frame.pts, frame.duration)).collect();
-    assert_eq!(times, [(-108, Some(3600)), (269_982, Some(3600))]);
+    assert_eq!(times, [(0, Some(3600)), (270_090, Some(3600))]);
     assert_eq!(ticks(i128::MAX, 90_000), i64::MAX);
     assert_eq!(ticks(i128::MIN, 90_000), i64::MIN);
     assert_eq!(ticks(-5_556, 90_000), -1);
@@ -233,6 +236,26 @@ fn segments_meet_at_key_frames_in_the_middle_of_a_cluster() {
         assert_eq!(segment(Some(&keys[1]), Some(&keys[2])), [b"k1", b"s2", b"s3"], "{cues_tell:?}");
         assert_eq!(segment(Some(&keys[2]), None), [b"k2", b"s4"], "{cues_tell:?}");
     }
+}
+
+#[test]
+fn a_film_that_begins_before_zero_keeps_its_first_pictures() {
+    let first = [simple(2, -720, b"s0"), simple(1, -700, b"k0"), simple(1, -660, b"p0"), simple(2, -50, b"s1")];
+    let clusters = [cluster(0, &first), cluster(3300, &[simple(1, 0, b"k1"), simple(2, 0, b"s2")])];
+    // Nothing before zero can be named in the Cues.
+    let cues = |at: u64| el(CUES, &cue(3300, at + clusters[0].len() as u64, None));
+    let first = (all_tracks().len() + cues(0).len()) as u64;
+    let film = film(&[all_tracks(), cues(first), clusters.concat()]);
+    let index = index_of(&film);
+    assert_eq!(index.zero_us(), -700_000);
+    let video = index.video().expect("a picture");
+    assert_eq!(video.key_frames.iter().map(|key| key.pts).collect::<Vec<_>>(), [0, 360_000]);
+    assert_eq!((video.first_pts, index.tracks[1].first_pts), (Some(0), Some(-960)), "sound may begin before the picture");
+    let frames = read(&film, Blocks::between(&index, None, Some(&video.key_frames[1])));
+    assert_eq!(payloads(&film, &frames), [b"s0", b"k0", b"p0", b"s1"]);
+    assert_eq!(frames[2].pts, 3600);
+    let second = read(&film, Blocks::between(&index, Some(&video.key_frames[1]), None));
+    assert_eq!(payloads(&film, &second), [b"k1", b"s2"]);
 }
 
 #[test]

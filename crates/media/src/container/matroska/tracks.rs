@@ -205,6 +205,7 @@ fn track(entry: &Entry<'_>, stream: usize, scale: u64) -> Track {
         samples: Samples::Blocks(BlockRules {
             scale,
             delay: entry.delay,
+            zero: 0,
             frame_time: entry.frame_time,
             prefix: entry.encodings.prefix.clone(),
         }),

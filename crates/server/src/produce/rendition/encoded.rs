@@ -6,7 +6,7 @@ use balcony_media::codec::{self, Colour};
 use balcony_media::container::{Codec, Track};
 use balcony_media::cut::{self, Cuts};
 use balcony_media::encoder::Encoder;
-use balcony_media::ffmpeg::Burn;
+use balcony_media::ffmpeg::{self, Burn};
 use balcony_media::ladder::{self, Size};
 
 use super::{Make, ROUNDING, Rendition, USUAL_RATE, table};
@@ -29,6 +29,12 @@ pub(super) fn video(film: &Film, track: &Track, size: Size, burn: Option<Burn>, 
     frames.sort_unstable();
     let timescale = if film.has_tables() { track.timescale } else { 90_000 };
     let cuts = cut::encoded_video_cuts(film.copy.as_ref().ok().map(|copy| &copy.cuts), timescale, film.duration, &frames);
+    // All rungs are cut alike; what a small one leaves out lies between its cuts.
+    let thinned = ladder::thinned(&picture, size);
+    if let Some(thinned) = &thinned {
+        frames = thinned.kept(&frames, &cuts);
+    }
+    let rate = rate.map(|rate| rate / f64::from(thinned.map_or(1, |thinned| thinned.every)));
     let bits = ladder::rung_bitrate(size, rate.unwrap_or(USUAL_RATE));
     let level = codec::h264::level_for(size.width, size.height, rate.unwrap_or(USUAL_RATE));
     let frame = (f64::from(cuts.timescale) / rate.unwrap_or(USUAL_RATE)).round().max(1.0) as u32;
@@ -37,7 +43,9 @@ pub(super) fn video(film: &Film, track: &Track, size: Size, burn: Option<Burn>, 
     let upright = ladder::fit(&picture, ladder::Quality::Source, None);
     let scale = size != upright || picture.pixel_aspect.0 != picture.pixel_aspect.1 || picture.width % 2 + picture.height % 2 > 0;
     let shift = held_back(&frames, encoder.reorder(), frame);
-    let coding = Coding::Pictures { size, scale, interlaced: picture.interlaced, hdr: picture.hdr, burn, encoder, shift, threads: 0 };
+    let apart_us = thinned.map(|thinned| thinned.apart_us);
+    let (interlaced, hdr) = (picture.interlaced, ffmpeg::hdr(track));
+    let coding = Coding::Pictures { size, scale, interlaced, hdr, apart_us, burn, encoder, shift, threads: 0 };
     let target = Target { stream: track.stream, language: track.language.clone(), grid: grid(&cuts, frame), coding };
     let worker = EncodeWorker::new(film, target, marked(track), identity, workshop);
     // The last one may be of any length, and a peak counts over half a target duration at least (RFC 8216, 4.1).
