@@ -1,4 +1,4 @@
-//! Gives memory that is free back to the system, when films that were open are closed.
+//! Keeps the heap small: in few arenas, and with free memory given back to the system when films that were open are closed.
 //!
 //! The system's allocator under Linux (glibc) keeps what was freed between pieces that live on: after a hundred films were opened at
 //! once, seven times what lives. It gives whole free pages back when it is asked. Elsewhere there is nothing to ask, and nothing is done.
@@ -42,6 +42,22 @@ impl Heap {
         let _ = tokio::time::timeout(at_last, more).await;
     }
 }
+
+/// Lets all threads allocate from two arenas. glibc gives each of a crowd of threads one of its own (eight for each core), and what lives
+/// on is scattered over all of them: pages that hold a little of it cannot be given back. Counts for arenas that are made from now on, so
+/// it is called before there is a second thread.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn share() {
+    #[expect(unsafe_code, reason = "decision 0010")]
+    // SAFETY: mallopt(3) sets a number that is read under the allocator's own lock, and takes any value.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2)
+    };
+}
+
+/// Other systems' allocators have no arenas to share, or share them.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn share() {}
 
 /// Gives whole pages that are free back to the system; says whether there were any.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -15,7 +15,7 @@ use crate::app::{Hosting, Listening};
 use crate::config::typed::Asked;
 use crate::config::{self, Command, Machine, Mistakes, Resolved, Words};
 use crate::pair::Wanted;
-use crate::{app, cage, doctor, http, lan, pair, reset_ca};
+use crate::{app, cage, doctor, heap, http, lan, pair, reset_ca};
 
 /// What the arguments came to.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ pub fn begin(arguments: impl IntoIterator<Item = OsString>) -> Begun {
     if arguments.first().is_some_and(|word| word == "cage") {
         cage::run(arguments.into_iter().skip(1));
     }
+    heap::share();
     let words = match config::from_flags(arguments) {
         Asked::Print(text) => return Begun::Ended(print(&text)),
         Asked::Run(words) => words,

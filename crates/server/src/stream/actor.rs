@@ -184,6 +184,25 @@ pub struct Actor {
     lingers: bool,
 }
 
+/// A stream that is over: it can be asked about for a while, and then it never was.
+struct Over {
+    streams: Arc<Streams>,
+    stream: Arc<Stream>,
+    saving: Option<JoinHandle<End>>,
+    since: Instant,
+}
+
+impl Over {
+    async fn fade(mut self) {
+        tokio::time::sleep_until((self.since + self.stream.lives.remembered).into()).await;
+        saved(&mut self.saving, SAVE_WITHIN).await;
+        self.streams.forget(&self.stream.id);
+        if let Err(error) = self.streams.ground.store.delete_stream(self.stream.id.as_str()).await {
+            tracing::warn!(%error, "a stream that is over could not be forgotten");
+        }
+    }
+}
+
 /// The turn of a stream of an earlier run.
 enum Turn {
     Awaited(BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>),
@@ -296,7 +315,14 @@ impl Actor {
     }
 
     /// Lives until the stream is over and forgotten.
-    pub async fn live(mut self, mut inbox: mpsc::UnboundedReceiver<Event>, beginning: Beginning) {
+    pub async fn live(self, inbox: mpsc::UnboundedReceiver<Event>, beginning: Beginning) {
+        // In a box of its own: what is over and only remembered, often hundreds of them, holds nothing of it.
+        let over = Box::pin(self.act(inbox, beginning)).await;
+        over.fade().await;
+    }
+
+    /// Lives until the stream is over and what it had is closed.
+    async fn act(mut self, mut inbox: mpsc::UnboundedReceiver<Event>, beginning: Beginning) -> Over {
         let mut turn = Turn::Taken;
         let mut life = beginning.life();
         let mut over_since: Option<Instant> = None;
@@ -321,6 +347,12 @@ impl Actor {
         }
         self.show(&life.state);
         loop {
+            if matches!(life.state, State::Stopped | State::Expired) {
+                let since = *over_since.get_or_insert_with(Instant::now);
+                if !self.lingers || since.elapsed() > self.stream.lives.remembered {
+                    return Over { streams: self.streams, stream: self.stream, saving: self.saving, since };
+                }
+            }
             turn.pass(&life, self.is_opening(&life.state));
             let pause = self.pause(&life);
             let event = tokio::select! {
@@ -338,17 +370,6 @@ impl Actor {
             } else {
                 self.show(&life.state);
             }
-            if matches!(life.state, State::Stopped | State::Expired) {
-                let since = *over_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > self.stream.lives.remembered {
-                    break;
-                }
-            }
-        }
-        self.saved(SAVE_WITHIN).await;
-        self.streams.forget(&self.stream.id);
-        if let Err(error) = self.streams.ground.store.delete_stream(self.stream.id.as_str()).await {
-            tracing::warn!(%error, "a stream that is over could not be forgotten");
         }
     }
 
@@ -890,16 +911,7 @@ impl Actor {
         });
         self.saving = Some(saving);
         if over {
-            self.saved(SAVE_WITHIN).await;
-        }
-    }
-
-    /// Waits until everything is written down, but not for ever on a disk that does not take it.
-    async fn saved(&mut self, limit: Duration) {
-        if let Some(mut saving) = self.saving.take()
-            && tokio::time::timeout(limit, &mut saving).await.is_err()
-        {
-            self.saving = Some(saving);
+            saved(&mut self.saving, SAVE_WITHIN).await;
         }
     }
 
@@ -909,6 +921,15 @@ impl Actor {
         let (trackers, peers) = self.torrent.as_ref().map(Torrent::kept).map_or_else(named, |kept| (kept.trackers, kept.peers));
         let (info_hash, name) = (magnet.info_hash.to_string(), magnet.name.clone());
         TorrentRow { info_hash, name, trackers, peers, selected: file.into_iter().collect() }
+    }
+}
+
+/// Waits until everything is written down, but not for ever on a disk that does not take it.
+async fn saved(saving: &mut Option<JoinHandle<End>>, limit: Duration) {
+    if let Some(mut writing) = saving.take()
+        && tokio::time::timeout(limit, &mut writing).await.is_err()
+    {
+        *saving = Some(writing);
     }
 }
 
