@@ -92,9 +92,15 @@ impl Cuts {
         u32::try_from(after.saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
-    /// Duration of segment `n` in seconds.
+    /// How long segment `n` is shown, in ticks, at least 1: what lies before the film's beginning (the priming of a sound) is not, and
+    /// counts in no playlist, or all that follows would be told late.
+    pub fn shown(&self, n: u32) -> u64 {
+        u64::try_from(self.end(n).max(1).saturating_sub(self.start(n).max(0))).unwrap_or(1).max(1)
+    }
+
+    /// How long segment `n` is shown, in seconds.
     pub fn seconds(&self, n: u32) -> f64 {
-        (self.end(n) - self.start(n)) as f64 / f64::from(self.timescale)
+        self.shown(n) as f64 / f64::from(self.timescale)
     }
 
     /// Duration of the longest segment in seconds.
@@ -362,6 +368,15 @@ mod tests {
 
     fn starts(cuts: &Cuts) -> Vec<i64> {
         (0..cuts.count()).map(|n| cuts.start(n)).collect()
+    }
+
+    #[test]
+    fn what_lies_before_the_beginning_is_not_shown() {
+        let primed = Cuts::new(48_000, [-1024, 202_752, 400_384], 480_000);
+        assert_eq!((0..3).map(|n| primed.shown(n)).collect::<Vec<_>>(), [202_752, 197_632, 79_616]);
+        assert_eq!((0..3).map(|n| primed.shown(n)).sum::<u64>(), 480_000, "the last one ends where the film does");
+        assert_eq!(Cuts::new(1000, [-40, -20], 10).shown(0), 1, "nothing of it, and players know no segment without a duration");
+        assert_eq!(Cuts::new(1000, [83], 1000).seconds(0), 0.917);
     }
 
     #[test]

@@ -263,6 +263,6 @@ fn written(presentation: &Presentation, cuts: &Cuts, map_uri: &str, ending: &str
         timescale: cuts.timescale,
         growth: Growth::Complete,
     };
-    let segments = (0..cuts.count()).map(|n| (format!("{n}.{ending}"), u64::try_from(cuts.end(n) - cuts.start(n)).unwrap_or(0)));
+    let segments = (0..cuts.count()).map(|n| (format!("{n}.{ending}"), cuts.shown(n)));
     hls::media(&playlist, segments)
 }

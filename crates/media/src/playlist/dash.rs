@@ -183,9 +183,7 @@ fn template(out: &mut String, cuts: &Cuts) {
         ),
     );
     let mut runs: Vec<(u64, u64)> = Vec::new();
-    for (from, to) in cuts.boundaries().zip(cuts.boundaries().skip(1)) {
-        // What lies before the film's beginning is not shown.
-        let lasts = u64::try_from(to.max(1).saturating_sub(from.max(0))).unwrap_or(1);
+    for lasts in (0..cuts.count()).map(|n| cuts.shown(n)) {
         match runs.last_mut() {
             Some((before, count)) if *before == lasts => *count += 1,
             _ => runs.push((lasts, 1)),

@@ -19,6 +19,9 @@ const USUAL_REORDER: u8 = 4;
 /// Pictures before an open key frame in order of time, where the container does not tell: as many as common encoders put between two others.
 const MOST_LEADING: u8 = 8;
 
+/// Bytes of a row that has all four fields (`trun`, ISO 14496-12, 8.8.8); sound has fewer, but more rows for its bytes.
+const ROW: u64 = 16;
+
 /// The film's own pictures; `None` where they cannot be packaged.
 pub(super) fn video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str, workshop: &Arc<Workshop>) -> Option<Rendition> {
     let (entry, described) = entry::picture(track)?;
@@ -136,8 +139,9 @@ fn inline(film: &Film, track: &Track, copy: &CopyCuts, timing: Timing, depth: u8
     })
 }
 
+/// What a segment of these samples takes, with the boxes around them.
 fn bytes_of(samples: Option<&[Sample]>) -> u64 {
-    samples.unwrap_or_default().iter().map(|sample| u64::from(sample.size)).sum()
+    samples.unwrap_or_default().iter().map(|sample| u64::from(sample.size) + ROW).sum()
 }
 
 /// Largest and average rate in bits per second, headers included.
@@ -148,6 +152,6 @@ fn rates(cuts: &Cuts, bytes: impl Fn(u32) -> u64) -> (u64, u64) {
         all += bytes;
         peak = peak.max(bytes as f64 * 8.0 / cuts.seconds(n).max(0.1));
     }
-    let seconds = (cuts.end(cuts.count().saturating_sub(1)) - cuts.start(0)) as f64 / f64::from(cuts.timescale);
+    let seconds: f64 = (0..cuts.count()).map(|n| cuts.seconds(n)).sum();
     ((peak * 1.02) as u64 + 1000, (all as f64 * 8.0 / seconds.max(0.1)) as u64 + 500)
 }
