@@ -559,7 +559,8 @@ impl Run {
                         let Some((track, sets)) = track.as_ref().filter(|(track, _)| track.id == packet.track) else { continue };
                         self.came = true;
                         let pts = self.film_time(track, packet.pts);
-                        if !go.begun() && self.is_late(pts, from) {
+                        // What comes in the same read behind the last picture that was asked for is late for nothing.
+                        if !go.begun() && !go.done() && self.is_late(pts, from) {
                             return Ok(Went::Late);
                         }
                         go.push(Sample { pts, key: packet.key, data: told_again(packet, sets.as_ref())? })?;
