@@ -542,7 +542,7 @@ mod tests {
     #[test]
     fn images_of_text_are_drawn_before_the_picture_goes_to_the_card() {
         let mut job = job(Silicon::Vaapi { device: node(), low_power: false });
-        job.burn = Some(crate::ffmpeg::Burn { stream: 3, plane: None, square: false });
+        job.burn = Some(crate::ffmpeg::Burn::Images(crate::ffmpeg::Images { stream: 3, plane: None, square: false }));
         let args = job.args().join(" ");
         assert!(args.contains("setsar=1,format=yuv420p[picture]") && args.contains("setsar=1,format=nv12,hwupload[burnt]"), "{args}");
     }

@@ -59,10 +59,19 @@ impl Input {
     }
 }
 
+/// What is drawn into the pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Burn {
+    /// Images of the film.
+    Images(Images),
+    /// Text, by libass.
+    Script(Script),
+}
+
 /// A subtitle track of images that is drawn into the pictures. ffmpeg takes it from the same reading of the film, so that neither waits
 /// for the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Burn {
+pub struct Images {
     /// Position among all streams of the file.
     pub stream: usize,
     /// The plane that the images are placed in, where it is known. Without it ffmpeg takes what it finds at the film's beginning, else
@@ -71,6 +80,51 @@ pub struct Burn {
     /// The plane has square pixels: where its shape is not that of the picture, because bars were cut off, it is fitted in above the
     /// picture's lower edge, whole and undistorted. Otherwise it covers the picture, as on a DVD.
     pub square: bool,
+}
+
+/// A SubStation script that is drawn into the pictures. libass reads it once, before the first picture, so that it has to hold all that
+/// is shown while the run lasts, by file time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// Its file.
+    pub file: String,
+    /// A folder of fonts beside those of the system.
+    pub fonts: Option<String>,
+    /// The size of the pictures that it was made for, in the film's own pixels. Without it, that of what comes out.
+    pub original: Option<Size>,
+}
+
+impl Script {
+    /// The filter that draws it.
+    fn filter(&self) -> String {
+        let mut filter = format!("ass=filename={}", escaped(&self.file));
+        if let Some(Size { width, height }) = self.original {
+            filter.push_str(&format!(":original_size={width}x{height}"));
+        }
+        if let Some(fonts) = &self.fonts {
+            filter.push_str(&format!(":fontsdir={}", escaped(fonts)));
+        }
+        filter
+    }
+}
+
+/// The value of a filter's option: escaped for the option list first, and that for the list of filters (ffmpeg-filters, "Notes on
+/// filtergraph escaping").
+fn escaped(value: &str) -> String {
+    let escape = |text: &str, special: &[char]| {
+        text.chars().flat_map(|letter| special.contains(&letter).then_some('\\').into_iter().chain([letter])).collect::<String>()
+    };
+    escape(&escape(value, &['\\', '\'', ':']), &['\\', '\'', '[', ']', ',', ';'])
+}
+
+/// The arguments that ask ffmpeg whether it has libass.
+pub fn has_ass_args() -> Vec<String> {
+    ["-hide_banner", "-h", "filter=ass"].map(str::to_owned).to_vec()
+}
+
+/// Whether its answer says so.
+pub fn has_ass(answer: &str) -> bool {
+    answer.trim_start().starts_with("Filter ass")
 }
 
 /// How far ahead of its first picture a run with burnt-in images begins to read, in microseconds: what was shown before and still is
@@ -124,7 +178,7 @@ pub struct VideoJob {
     pub hdr: Option<ToneMap>,
     /// Of pictures that follow each other faster than a small picture is worth: see [`ladder::Thinned`](crate::ladder::Thinned).
     pub apart_us: Option<i64>,
-    /// Images that are drawn into the pictures.
+    /// What is drawn into the pictures.
     pub burn: Option<Burn>,
     /// Ticks per second of the packets' times.
     pub timescale: u32,
@@ -191,20 +245,23 @@ impl VideoJob {
     /// The arguments after the program's name. Pictures come out as fragmented MP4 on standard output.
     pub fn args(&self) -> Vec<String> {
         let begin = self.begin_us();
-        let plane = self.burn.as_ref().and_then(|burn| burn.plane);
-        let mut args = Args::opening(&self.input, begin, self.threads, plane);
-        match &self.burn {
+        let images = if let Some(Burn::Images(images)) = &self.burn { Some(images) } else { None };
+        let mut args = Args::opening(&self.input, begin, self.threads, images.and_then(|images| images.plane));
+        match images {
             None => args.pair("-map", format!("0:{}", self.input.stream)),
-            Some(burn) => {
-                args.pair("-filter_complex", self.burning(burn, begin));
+            Some(images) => {
+                args.pair("-filter_complex", self.burning(images, begin));
                 args.pair("-map", "[burnt]".to_owned());
             }
         }
         args.all(["-copyts", "-avoid_negative_ts", "disabled", "-fps_mode", "passthrough"]);
         args.pair("-enc_time_base", format!("1:{}", self.timescale));
-        if self.burn.is_none() {
-            let filters = format!("{},format={}{}", self.filters(begin), self.encoder.pixels(), self.encoder.upload());
-            args.pair("-vf", filters);
+        let plain = format!("{},format={}", self.filters(begin), self.encoder.pixels());
+        match &self.burn {
+            None => args.pair("-vf", format!("{plain}{}", self.encoder.upload())),
+            // Over the picture as it comes out: its letters are sharp, and no tone map touches them.
+            Some(Burn::Script(script)) => args.pair("-vf", format!("{plain},{}{}", script.filter(), self.encoder.upload())),
+            Some(Burn::Images(_)) => {}
         }
         self.encoder.args(&mut args);
         let boundaries = self.boundaries_us.iter().take(MAX_BOUNDARIES);
@@ -254,7 +311,7 @@ impl VideoJob {
     /// Pictures as without it, and then the images over them. They are scaled to the size of what comes out, so that a small picture costs
     /// less and a tone map does not touch them. Pictures before `begin` are dropped last: an image that came with one of them is lost with it
     /// otherwise.
-    fn burning(&self, burn: &Burn, begin: i64) -> String {
+    fn burning(&self, burn: &Images, begin: i64) -> String {
         let Size { width, height } = self.size;
         let (shape, place) = if burn.square { (":force_original_aspect_ratio=decrease", "x=(W-w)/2:y=H-h:") } else { ("", "") };
         let trim = if begin > 0 { format!("trim=start={},", seconds(self.file_time(begin))) } else { String::new() };
@@ -563,7 +620,7 @@ mod tests {
 
     #[test]
     fn images_of_text_are_drawn_into_what_comes_out() {
-        let burn = |plane, square| Some(Burn { stream: 3, plane, square });
+        let burn = |plane, square| Some(Burn::Images(Images { stream: 3, plane, square }));
         let blu_ray = Some(Size { width: 1920, height: 1080 });
         for (burn, canvas, filters) in [
             (
@@ -587,6 +644,29 @@ mod tests {
             let place = |name: &str| args.iter().position(|arg| arg == name);
             assert!(place("-canvas_size") < place("-i"), "it is said of the input");
         }
+    }
+
+    #[test]
+    fn a_script_is_drawn_into_what_comes_out() {
+        let script = |file: &str, fonts: Option<&str>, original| {
+            Some(Burn::Script(Script { file: file.into(), fonts: fonts.map(str::to_owned), original }))
+        };
+        let original = Some(Size { width: 1920, height: 1080 });
+        for (burn, filters) in [
+            (script("/c/drawn-1/0.ass", None, None), "ass=filename=/c/drawn-1/0.ass"),
+            (
+                script("/c/a b/0.ass", Some("/c/a b/fonts"), original),
+                "ass=filename=/c/a b/0.ass:original_size=1920x1080:fontsdir=/c/a b/fonts",
+            ),
+            (script("/it's/C:\\x,[y];z=1/é", None, None), "ass=filename=/it\\\\\\'s/C\\\\:\\\\\\\\x\\,\\[y\\]\\;z=1/é"),
+        ] {
+            let args = VideoJob { burn, ..video() }.args();
+            let after = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1)).map(String::as_str);
+            let all = format!("trim=start=5.806000,scale=w=1280:h=720,setsar=1,format=yuv420p,{filters}");
+            assert_eq!((after("-vf"), after("-filter_complex"), after("-map")), (Some(all.as_str()), None, Some("0:0")));
+        }
+        assert!(has_ass("Filter ass\n  Render ASS subtitles onto input video using the libass library.\n"));
+        assert!(!has_ass("") && !has_ass("Unknown filter 'ass'.\n"));
     }
 
     #[test]

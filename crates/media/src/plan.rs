@@ -7,7 +7,6 @@ use crate::codec::{self, Chroma};
 use crate::container::{Codec, Index, Track};
 use crate::cut::Uncuttable;
 use crate::device::Capabilities;
-use crate::ffmpeg::Burn;
 use crate::fmp4::entry;
 use crate::ladder::{self, Quality, Size};
 
@@ -137,18 +136,18 @@ pub struct Plan {
     pub why: Why,
     /// Of the picture; `None` for a film with sound only.
     pub video: Option<VideoPlan>,
-    /// Images of text that are drawn into the picture.
-    pub burn: Option<Burn>,
+    /// Subtitles are drawn into the picture.
+    pub draws: bool,
     /// Of each sound track, in file order.
     pub audio: Vec<AudioPlan>,
 }
 
-/// Decides for a film, a client, a quality, and what is to be drawn into the picture. `cuttable` tells whether the film has places to cut
-/// its copy at.
-pub fn decide(index: &Index, client: &Capabilities, quality: Quality, burn: Option<Burn>, cuttable: Result<(), Uncuttable>) -> Plan {
+/// Decides for a film, a client and a quality. `draws`: subtitles are to be drawn into the picture; `cuttable` tells whether the film has
+/// places to cut its copy at.
+pub fn decide(index: &Index, client: &Capabilities, quality: Quality, draws: bool, cuttable: Result<(), Uncuttable>) -> Plan {
     let video = index.video();
-    let burn = burn.filter(|_| video.is_some());
-    let drawn = burn.is_some().then_some(Why::Burn);
+    let draws = draws && video.is_some();
+    let drawn = draws.then_some(Why::Burn);
     let against_video = drawn.or_else(|| video.and_then(|track| against_picture(track, client, quality, cuttable)));
     let video_plan = video.map(|track| match &against_video {
         None => VideoPlan::Copy,
@@ -167,7 +166,7 @@ pub fn decide(index: &Index, client: &Capabilities, quality: Quality, burn: Opti
             (Mode::Copy, Why::Copy { video, audio: first.map(|track| label(&track.codec)) })
         }
     };
-    Plan { mode, why, video: video_plan, burn, audio }
+    Plan { mode, why, video: video_plan, draws, audio }
 }
 
 fn against_picture(track: &Track, client: &Capabilities, quality: Quality, cuttable: Result<(), Uncuttable>) -> Option<Why> {
@@ -340,23 +339,22 @@ mod tests {
             (film(|v| v.complex_edits = true, Codec::Aac), &plain, Quality::Auto, Ok(()), Mode::Convert, "storage"),
         ];
         for (at, (index, client, quality, cuttable, mode, why)) in cases.into_iter().enumerate() {
-            let plan = decide(&index, client, quality, None, cuttable);
+            let plan = decide(&index, client, quality, false, cuttable);
             assert_eq!((plan.mode, plan.why.key()), (mode, why), "case {at}: {}", plan.why);
         }
     }
 
     #[test]
     fn subtitles_in_the_picture_take_a_conversion_of_it_and_leave_the_sound() {
-        let burn = Burn { stream: 2, plane: None, square: true };
-        let plan = decide(&film(|_| (), Codec::Aac), &Capabilities::default(), Quality::Auto, Some(burn.clone()), Ok(()));
+        let plan = decide(&film(|_| (), Codec::Aac), &Capabilities::default(), Quality::Auto, true, Ok(()));
         assert_eq!((plan.mode, plan.why.key()), (Mode::Convert, "burn"));
         assert_eq!(plan.video, Some(VideoPlan::Encode(Size { width: 1920, height: 1080 })));
-        assert_eq!((plan.burn.as_ref(), plan.audio.iter().all(|sound| sound.copy)), (Some(&burn), true));
+        assert!(plan.draws && plan.audio.iter().all(|sound| sound.copy));
         // There is no picture to draw into.
         let mut heard = film(|_| (), Codec::Aac);
         heard.tracks.retain(|track| track.kind == Kind::Audio);
-        let plan = decide(&heard, &Capabilities::default(), Quality::Auto, Some(burn), Ok(()));
-        assert_eq!((plan.mode, plan.burn), (Mode::Copy, None));
+        let plan = decide(&heard, &Capabilities::default(), Quality::Auto, true, Ok(()));
+        assert_eq!((plan.mode, plan.draws), (Mode::Copy, false));
     }
 
     /// AV1 in 10 bits, VP9 in 8 and in 10 bits, VP9 in 4:4:4, and one whose configuration is missing.
@@ -380,19 +378,19 @@ mod tests {
             (Codec::Vp9, b"", &hdr, Mode::Convert),
         ] {
             let index = film(|v| (v.codec, v.config) = (codec.clone(), bytes::Bytes::from_static(config)), Codec::Aac);
-            assert_eq!(decide(&index, client, Quality::Auto, None, Ok(())).mode, mode, "{codec:?} {config:02x?}");
+            assert_eq!(decide(&index, client, Quality::Auto, false, Ok(())).mode, mode, "{codec:?} {config:02x?}");
         }
     }
 
     #[test]
     fn an_odd_sized_film_is_not_converted_for_its_size() {
         let index = film(|v| (picture(v).width, picture(v).height) = (853, 479), Codec::Aac);
-        assert_eq!(decide(&index, &Capabilities::default(), Quality::Auto, None, Ok(())).mode, Mode::Copy);
+        assert_eq!(decide(&index, &Capabilities::default(), Quality::Auto, false, Ok(())).mode, Mode::Copy);
     }
 
     #[test]
     fn the_sentence() {
-        let plan = decide(&film(|_| (), Codec::Aac), &Capabilities::default(), Quality::Auto, None, Ok(()));
+        let plan = decide(&film(|_| (), Codec::Aac), &Capabilities::default(), Quality::Auto, false, Ok(()));
         assert_eq!(plan.why.to_string(), "H.264 and AAC play on this device as they are");
     }
 }

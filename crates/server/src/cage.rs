@@ -35,6 +35,9 @@ const TRIAL: &str = "trial";
 /// The word that opens the way to the graphics cards.
 const GRAPHICS: &str = "graphics";
 
+/// The word before a folder that is only read.
+const READS: &str = "reads";
+
 /// What the caged program may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -73,27 +76,34 @@ pub struct Reach {
     port: Option<u16>,
     folder: Option<PathBuf>,
     graphics: bool,
+    reads: Option<PathBuf>,
 }
 
 impl Reach {
     /// Nothing: no port, no folder.
     pub const fn nothing() -> Self {
-        Self { port: None, folder: None, graphics: false }
+        Self { port: None, folder: None, graphics: false, reads: None }
     }
 
     /// It may connect to this TCP port. Kernels know ports, not addresses.
     pub const fn port(port: u16) -> Self {
-        Self { port: Some(port), folder: None, graphics: false }
+        Self { port: Some(port), folder: None, graphics: false, reads: None }
     }
 
     /// It may read and write in this folder, and make files there.
     pub const fn folder(folder: PathBuf) -> Self {
-        Self { port: None, folder: Some(folder), graphics: false }
+        Self { port: None, folder: Some(folder), graphics: false, reads: None }
     }
 
     /// The same, and the graphics cards: their devices, and what their drivers read of the machine.
     pub fn with_graphics(self) -> Self {
         Self { graphics: true, ..self }
+    }
+
+    /// It may also read what is in this folder.
+    #[must_use]
+    pub fn and_reads(self, folder: Option<PathBuf>) -> Self {
+        Self { reads: folder, ..self }
     }
 }
 
@@ -110,6 +120,7 @@ pub fn command_line(parent: u32, limits: Limits, reach: &Reach, program: OsStrin
         words.push(GRAPHICS.into());
     }
     words.extend(reach.folder.iter().map(OsString::from));
+    words.extend(reach.reads.iter().flat_map(|folder| [READS.into(), folder.into()]));
     words.extend(["--".into(), program]);
     words.extend(args);
     words
@@ -212,15 +223,22 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Option<Order> {
     if graphics {
         word = args.next()?;
     }
-    let mut folder = None;
-    if word != "--" {
-        folder = Some(PathBuf::from(word)).filter(|folder| folder.is_absolute());
+    let (mut folder, mut reads) = (None, None);
+    if word != "--" && word != READS {
+        folder = Some(absolute(word)?);
         word = args.next()?;
-        folder.as_ref()?;
     }
-    let reach = Reach { port: (port > 0).then_some(port), folder, graphics };
+    if word == READS {
+        reads = Some(absolute(args.next()?)?);
+        word = args.next()?;
+    }
+    let reach = Reach { port: (port > 0).then_some(port), folder, graphics, reads };
     (word == "--").then_some(())?;
     Some(Order { parent: u32::try_from(parent).ok()?, limits, reach, program: args.next()?, args: args.collect() })
+}
+
+fn absolute(word: OsString) -> Option<PathBuf> {
+    Some(PathBuf::from(word)).filter(|folder| folder.is_absolute())
 }
 
 /// Never returns but with the reason why the program does not run.
@@ -315,7 +333,14 @@ mod tests {
     #[test]
     fn the_order_survives_the_command_line() {
         for limits in [Limits::ENCODE, Limits::PROBE, Limits::SAMPLE, Limits::GRAPHICS] {
-            let plain = [Reach::nothing(), Reach::port(40_000), Reach::folder("/tmp/a folder".into())];
+            let reads = || Some("/tmp/another".into());
+            let plain = [
+                Reach::nothing(),
+                Reach::port(40_000),
+                Reach::folder("/tmp/a folder".into()),
+                Reach::port(40_000).and_reads(reads()),
+                Reach::folder("/tmp/a folder".into()).and_reads(reads()),
+            ];
             for reach in plain.clone().into_iter().chain(plain.map(Reach::with_graphics)) {
                 let words = command_line(42, limits, &reach, "/bin/ffmpeg".into(), vec!["-i".into(), "--".into()]);
                 assert_eq!(words.first().expect("a command"), "cage");
@@ -337,6 +362,9 @@ mod tests {
             "1 2 3 4 5 6 7 graphics y",
             "1 2 3 4 5 6 7 /a graphics -- y",
             "1 2 3 4 5 6 7 /a /b -- y",
+            "1 2 3 4 5 6 7 reads -- y",
+            "1 2 3 4 5 6 7 reads relative -- y",
+            "1 2 3 4 5 6 7 reads /a /b -- y",
             "1 2 3 4 5 6 65536 -- y",
             "99999999999 2 3 4 5 6 7 -- x",
         ] {

@@ -18,7 +18,7 @@ use crate::produce::encode::FilmInput;
 use crate::produce::previews::Previews;
 use crate::produce::rendition::{AAC, Rendition};
 use crate::source::{Source, SourceError};
-use crate::subtitles;
+use crate::subtitles::{self, Drawing};
 
 /// Bytes read at the start of a file before anything is known about it.
 const HEAD: u64 = 64 * 1024;
@@ -225,13 +225,15 @@ pub struct Presentation {
     pub in_aac: Vec<Option<Arc<Rendition>>>,
     /// Its subtitles, `s1`, `s2` …
     pub text: subtitles::Tracks,
+    /// Why no subtitles are drawn into the picture, where somebody asked for it.
+    pub undrawn: Option<subtitles::Undrawn>,
 }
 
 impl Presentation {
     /// Puts a plan into renditions, sharing those that other streams of the film use. `rungs` are the sizes of the encoded pictures, the
-    /// largest first; where the plan is no copy, at least one.
-    pub fn new(film: Arc<Film>, plan: Plan, rungs: &[Size], workshop: &Arc<Workshop>) -> Self {
-        let pictures = film.index.video().map(|track| pictures(&film, track, &plan, rungs, workshop)).unwrap_or_default();
+    /// largest first; where the plan is no copy, at least one. `drawing` is drawn into them.
+    pub fn new(film: Arc<Film>, plan: Plan, drawing: Option<&Drawing>, rungs: &[Size], workshop: &Arc<Workshop>) -> Self {
+        let pictures = film.index.video().map(|track| pictures(&film, track, &plan, drawing, rungs, workshop)).unwrap_or_default();
         let sound = |plan: &AudioPlan| {
             let track = film.track(plan.stream)?;
             let how = if plan.copy { "copy" } else { "aac" };
@@ -246,7 +248,7 @@ impl Presentation {
         });
         let in_aac = in_aac.collect();
         let text = subtitles::Tracks::inside(&film, text_cuts(&film, &pictures, &audio));
-        Self { film, plan, pictures, audio, in_aac, text }
+        Self { film, plan, pictures, audio, in_aac, text, undrawn: None }
     }
 
     /// The picture to begin with; `None` for a film with sound only.
@@ -294,7 +296,14 @@ fn text_cuts(film: &Film, pictures: &[Arc<Rendition>], audio: &[Arc<Rendition>])
 }
 
 /// The pictures of a plan: the copy where there is one, then the rungs.
-fn pictures(film: &Arc<Film>, track: &Track, plan: &Plan, rungs: &[Size], workshop: &Arc<Workshop>) -> Vec<Arc<Rendition>> {
+fn pictures(
+    film: &Arc<Film>,
+    track: &Track,
+    plan: &Plan,
+    drawing: Option<&Drawing>,
+    rungs: &[Size],
+    workshop: &Arc<Workshop>,
+) -> Vec<Arc<Rendition>> {
     let copy = match (&plan.video, &film.copy) {
         (Some(VideoPlan::Copy), Ok(copy)) => {
             let known = film.renditions().into_iter().find(|known| known.identity == "v-copy");
@@ -304,9 +313,8 @@ fn pictures(film: &Arc<Film>, track: &Track, plan: &Plan, rungs: &[Size], worksh
         _ => None,
     };
     let encoded = rungs.iter().map(|size| {
-        let burnt = plan.burn.as_ref().map(|burn| format!("-burnt{}", burn.stream)).unwrap_or_default();
-        let identity = format!("v-{}x{}{burnt}", size.width, size.height);
-        film.rendition(&identity, || Rendition::encoded_video(film, track, *size, plan.burn.clone(), &identity, workshop))
+        let identity = format!("v-{}x{}{}", size.width, size.height, drawing.map_or("", Drawing::name));
+        film.rendition(&identity, || Rendition::encoded_video(film, track, *size, drawing.cloned(), &identity, workshop))
     });
     copy.into_iter().chain(encoded).collect()
 }
@@ -315,7 +323,7 @@ fn pictures(film: &Arc<Film>, track: &Track, plan: &Plan, rungs: &[Size], worksh
 pub fn rungs(film: &Arc<Film>, plan: &Plan, cap: Quality, max_height: Option<u32>, workshop: &Arc<Workshop>) -> Vec<Size> {
     let Some(track) = film.index.video() else { return Vec::new() };
     let picture = track.video.clone().unwrap_or_default();
-    let copied = pictures(film, track, plan, &[], workshop);
+    let copied = pictures(film, track, plan, None, &[], workshop);
     let source = ladder::fit(&picture, cap, max_height);
     if source.height > 720 || source.width > 1280 {
         workshop.measure();

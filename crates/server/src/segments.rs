@@ -417,6 +417,22 @@ impl SegmentStore {
         &self.budget
     }
 
+    /// Where segments lie. Whatever else is put there is gone with the next start.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Room for files beside the segments, for as long as the answer is kept.
+    ///
+    /// # Errors
+    /// [`std::io::ErrorKind::StorageFull`] when there is none.
+    pub fn room(&self, bytes: u64) -> std::io::Result<Room> {
+        let bytes = bytes.next_multiple_of(BLOCK);
+        self.make_room(bytes)?;
+        self.budget.segments_grew(bytes);
+        Ok(Room { bytes, budget: self.budget.clone() })
+    }
+
     /// Segment `n` of a rendition, made or being made; marks it as used.
     pub fn get(&self, rendition: &Arc<str>, n: u32) -> Option<Segment> {
         let mut kept = lock(&self.kept);
@@ -492,6 +508,18 @@ impl SegmentStore {
             remove_quietly(std::fs::remove_file(&entry.path));
             true
         })
+    }
+}
+
+/// Room on the disk that files beside the segments take.
+pub struct Room {
+    bytes: u64,
+    budget: Arc<Budget>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.budget.segments_shrank(self.bytes);
     }
 }
 

@@ -1,6 +1,6 @@
-//! Subtitles that are drawn into the picture, seen from outside: the real program, a real swarm, and films with images of text that are
-//! made here, a white bar each. Every picture of what a player gets is decoded and looked at: the bar is in its place at its times, and at
-//! no other.
+//! Subtitles that are drawn into the picture, seen from outside: the real program, a real swarm, and films with images of text or scripts
+//! that are made here, a white bar each. Every picture of what a player gets is decoded and looked at: the bar is in its place at its
+//! times, and at no other.
 
 #[path = "support/films.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
@@ -92,6 +92,45 @@ fn film(name: &str, size: &str) -> PathBuf {
     films::by_ffmpeg(name, &recipe)
 }
 
+/// `0:00:02.00`
+fn stamp(seconds: f64) -> String {
+    let hundredths = (seconds * 100.0).round() as u32;
+    format!("0:{:02}:{:02}.{:02}", hundredths / 6000, hundredths / 100 % 60, hundredths % 100)
+}
+
+/// The bar as a script: a drawing that its style puts at the upper left, moved to its place. `more` stands behind it.
+fn script(more: &str) -> String {
+    let [x, y, width, height] = BAR;
+    let events: String = TIMES
+        .iter()
+        .map(|(from, to)| {
+            let (from, to) = (stamp(*from), stamp(*to));
+            format!("Dialogue: 0,{from},{to},Bar,,0,0,0,,{{\\pos({x},{y})\\p1}}m 0 0 l {width} 0 {width} {height} 0 {height}\n")
+        })
+        .collect();
+    format!(
+        "[Script Info]\nScriptType: v4.00+\nPlayResX: {}\nPlayResY: {}\n\n[V4+ Styles]\n\
+         Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, StrikeOut, \
+         ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding\n\
+         Style: Bar,sans-serif,40,&H00FFFFFF,&H00FFFFFF,&H00000000,&H00000000,0,0,0,0,100,100,0,0,1,0,0,7,0,0,0,1\n\n\
+         [Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n{events}{more}",
+        PLANE[0], PLANE[1]
+    )
+}
+
+/// A dark film of this size; its subtitles are this text in this format.
+fn film_with(name: &str, size: &str, subtitles: Option<(&str, &str, String)>) -> PathBuf {
+    let dark = format!("-f lavfi -i color=c=0x202020:s={size}:r=24000/1001:d={SECONDS} {}", films::sound(SECONDS));
+    let recipe = match subtitles {
+        None => format!("{dark} {X264} {}", films::AAC),
+        Some((file, codec, text)) => {
+            let text = films::make(file, &text, |out| std::fs::write(out, &text).expect("written"));
+            format!("{dark} -i {} -map 0 -map 1 -map 2 {X264} {} -c:s {codec}", text.display(), films::AAC)
+        }
+    };
+    films::by_ffmpeg(name, &recipe)
+}
+
 /// Looks at every picture of a rendition. `place`: the bar's middle in parts of the picture's width and height; `None` where no bar may be.
 async fn look(rendition: &hls::Rendition, folder: &Path, place: Option<(f64, f64)>) {
     let written = rendition.write(folder);
@@ -177,10 +216,84 @@ async fn what_cannot_be_drawn_is_said() {
         let refused = server.try_start(&swarm.link(), json!({"burn": id})).await;
         assert_eq!((refused.status, refused.json()["code"].clone()), (422, json!("invalid")), "{id}");
     }
-    // A text, and one that the film does not have.
-    for id in ["s2", "s9"] {
-        let status = server.play(&swarm.link(), json!({"burn": id})).await;
-        assert_eq!(told(&status), [Some("copy"), Some("copy"), None], "{status:#}");
-        assert!(status["why"].as_str().is_some_and(|why| why.ends_with(&format!("no images of text with the id {id}"))), "{status:#}");
+    let status = server.play(&swarm.link(), json!({"burn": "s9"})).await;
+    assert_eq!(told(&status), [Some("copy"), Some("copy"), None], "{status:#}");
+    let why = status["why"].as_str().expect("why");
+    assert!(why.ends_with("No subtitles are drawn into it: the film has no subtitles with the id s9 that can be drawn"), "{why}");
+}
+
+/// Plays a film with its first subtitles drawn into it, a segment in the middle first, and looks at every picture of each size.
+async fn bars_of(film: PathBuf) -> TestServer {
+    let folder = tempfile::tempdir().expect("a folder");
+    let swarm = Swarm::seed(film, SwarmOptions::default()).await;
+    let server = TestServer::open().await;
+    let status = server.play(&swarm.link(), json!({"quality": "360p", "burn": "s1"})).await;
+    assert_eq!(told(&status), [Some("convert"), Some("burn"), Some("s1")], "{status:#}");
+    let mut burnt = hls::open(&server, status["streamUrl"].as_str().expect("a URL")).await;
+    burnt.fetch_scattered(&server).await;
+    look(&burnt.renditions[0], folder.path(), Some((0.5, 950.0 / 1080.0))).await;
+    server
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_of_the_film_is_drawn_with_its_styles() {
+    bars_of(film_with("styled.mkv", "854x480", Some(("styled.ass", "ass", script(""))))).await;
+}
+
+/// What libass makes of nonsense is its affair; the film plays, and what is sane is still drawn.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_script_harms_nothing() {
+    let at = format!("Dialogue: 0,{},{},Bar,,0,0,0,,", stamp(40.0), stamp(41.0));
+    let bad = [
+        "{\\pos(1e30,-1e30)\\fscx1000000\\fs99999\\bord99999\\blur99999\\c&H000000&}x".to_owned(),
+        "{\\p1\\c&H000000&}m 2147483647 -2147483648 l 99999999999 1 b 1 2 3 4 5 6 s".to_owned(),
+        "{\\clip(m 0 0 l 1e9 1e9)\\t(0,0,\\frz99999999)\\k999999999\\c&H000000&".to_owned(),
+        format!("{{\\c&H000000&}}{}", "{".repeat(60_000)),
+        "{\\fn/etc/passwd\\c&H000000&}x".to_owned(),
+    ];
+    let more: String = bad.iter().map(|text| format!("{at}{text}\n")).collect();
+    let more = format!("{more}Dialogue: 0,0:00:42.00,0:00:41.00,None,,x\n[Fonts]\nfontname: a.ttf\n!!!\n");
+    bars_of(film_with("hostile.mkv", "854x480", Some(("hostile.ass", "ass", script(&more))))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_beside_the_film_is_drawn() {
+    let root = tempfile::Builder::new().prefix("Beside ").tempdir().expect("a folder");
+    std::fs::copy(film_with("bare.mkv", "854x480", None), root.path().join("Film.mkv")).expect("copied");
+    std::fs::write(root.path().join("Film.en.ass"), script("")).expect("written");
+    bars_of(root.path().to_owned()).await;
+}
+
+/// Text that has no styles stands below in the middle, while it is said and never else.
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_text_is_drawn_below_in_the_middle() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lines: String = (1..)
+        .zip(TIMES)
+        .map(|(n, (from, to))| {
+            let stamp =
+                |seconds: f64| format!("0{},{:03}", stamp(seconds).split('.').next().unwrap_or_default(), (seconds * 1000.0) as u32 % 1000);
+            format!("{n}\n{} --> {}\nMMMMMMMMMMMM\nWWWWWWWWWWWW\n\n", stamp(from), stamp(to))
+        })
+        .collect();
+    let swarm = Swarm::seed(film_with("spoken.mkv", "854x480", Some(("spoken.srt", "srt", lines))), SwarmOptions::default()).await;
+    let server = TestServer::open().await;
+    let status = server.play(&swarm.link(), json!({"quality": "360p", "burn": "s1"})).await;
+    assert_eq!(told(&status), [Some("convert"), Some("burn"), Some("s1")], "{status:#}");
+    let mut burnt = hls::open(&server, status["streamUrl"].as_str().expect("a URL")).await;
+    burnt.fetch_scattered(&server).await;
+    let written = burnt.renditions[0].write(folder.path());
+    let pictures = hls::thumbnails(&written.display().to_string()).await;
+    assert_eq!(pictures.len(), (SECONDS / FRAME).round() as usize);
+    for (n, picture) in pictures.iter().enumerate() {
+        let time = n as f64 * FRAME;
+        if TIMES.iter().any(|(from, to)| (time - from).abs() < 1.5 * FRAME || (time - to).abs() < 1.5 * FRAME) {
+            continue;
+        }
+        let said = TIMES.iter().any(|(from, to)| (*from..*to).contains(&time));
+        let bright: Vec<(usize, usize)> =
+            picture.iter().enumerate().filter(|(_, luma)| **luma > 90).map(|(at, _)| (at % SMALL.0, at / SMALL.0)).collect();
+        assert_eq!(bright.len() > 20, said, "{} bright at {time}", bright.len());
+        assert!(bright.iter().all(|(x, y)| *y > SMALL.1 * 2 / 3 && (SMALL.0 / 5..SMALL.0 * 4 / 5).contains(x)), "{time}: {bright:?}");
     }
 }

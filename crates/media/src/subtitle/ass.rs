@@ -10,6 +10,8 @@ use super::{Cue, MOST_CUES, Markup, Said, time};
 
 /// Most styles that are remembered of one file.
 const MOST_STYLES: usize = 10_000;
+/// Columns of events where the file names none.
+const USUAL: &str = "layer, start, end, style, name, marginl, marginr, marginv, effect, text";
 
 /// Where a text stands: SubStation's numbers, those of a numeric keypad.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -172,6 +174,39 @@ fn plain(markup: &mut Markup, piece: &str, draws: bool) {
     }
 }
 
+/// Reads a file's events by the columns that its rows have told.
+#[derive(Debug)]
+pub(super) struct Columns {
+    reader: Reader,
+    usual: Vec<String>,
+}
+
+/// The fields of one event.
+pub(super) struct Fields<'c, 'r> {
+    names: &'c [String],
+    fields: Vec<&'r str>,
+}
+
+impl Columns {
+    pub(super) fn new() -> Self {
+        Self { reader: Reader::default(), usual: columns(USUAL) }
+    }
+
+    /// Takes a row; an event's fields are given back.
+    pub(super) fn take<'r>(&mut self, row: &'r str) -> Option<Fields<'_, 'r>> {
+        let event = self.reader.take(row)?;
+        let names = if self.reader.events.is_empty() { &self.usual } else { &self.reader.events };
+        Some(Fields { names, fields: event.splitn(names.len().max(1), ',').collect() })
+    }
+}
+
+impl<'r> Fields<'_, 'r> {
+    /// The field of the column with this name, in lower case.
+    pub(super) fn field(&self, name: &str) -> Option<&'r str> {
+        self.names.iter().position(|column| column == name).and_then(|at| self.fields.get(at)).copied()
+    }
+}
+
 /// All cues of a file, in file order.
 pub fn parse(text: &str) -> Vec<Cue> {
     let mut reader = Reader::default();
@@ -255,8 +290,7 @@ impl Reader {
             (None, Some(height)) => (height * 4.0 / 3.0, height),
             (None, None) => (384.0, 288.0),
         };
-        let usual = "layer, start, end, style, name, marginl, marginr, marginv, effect, text";
-        let columns = if self.events.is_empty() { columns(usual) } else { self.events.clone() };
+        let columns = if self.events.is_empty() { columns(USUAL) } else { self.events.clone() };
         Script { resolution: Some(resolution), styles: self.styles.clone(), columns }
     }
 }

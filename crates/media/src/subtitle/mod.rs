@@ -10,6 +10,7 @@ mod markup;
 pub mod microdvd;
 pub mod mov_text;
 pub mod name;
+pub mod script;
 pub mod srt;
 mod time;
 pub mod vtt;

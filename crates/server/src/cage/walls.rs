@@ -55,7 +55,7 @@ fn restrict(needs: &Needs, reach: &Reach) -> Result<RestrictionStatus, RulesetEr
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let ruleset = Ruleset::default().handle_access(AccessFs::from_all(TRIED))?.handle_access(AccessNet::from_all(TRIED))?;
     let mut ruleset = ruleset.scope(Scope::from_all(TRIED))?.create()?;
-    ruleset = ruleset.add_rules(path_beneath_rules(&needs.read, read))?;
+    ruleset = ruleset.add_rules(path_beneath_rules(needs.read.iter().chain(&reach.reads), read))?;
     ruleset = ruleset.add_rules(path_beneath_rules(&needs.execute, read | AccessFs::Execute))?;
     ruleset = ruleset.add_rules(path_beneath_rules(&needs.devices, AccessFs::ReadFile | AccessFs::WriteFile))?;
     let told = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;

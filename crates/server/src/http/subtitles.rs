@@ -268,6 +268,7 @@ fn sent(presentation: &Presentation, stream: &Stream, file_name: &str, about: Ab
         title: plain(&about.title.unwrap_or_else(|| file_name.to_owned())),
         forced: told.forced,
         cues,
+        script: (format == Format::Ass).then(|| text.to_owned()),
     }
 }
 

@@ -17,7 +17,7 @@ use balcony_media::container::Codec;
 use balcony_media::container::marks::{Marks, Search};
 use balcony_media::cut::rescale;
 use balcony_media::encoder::{Encoder, Silicon, suits};
-use balcony_media::ffmpeg::{self, AudioJob, Burn, Hdr, Input, ToneMap, VideoJob};
+use balcony_media::ffmpeg::{self, AudioJob, Hdr, Input, ToneMap, VideoJob};
 use balcony_media::fmp4::Packet;
 use balcony_media::fmp4::read::{Event, PipeTrack, Reader};
 use balcony_media::fmp4::write::{Entry, InitTrack, Raster, init};
@@ -35,6 +35,7 @@ use crate::loopback::{Lease, Loopback, Splice};
 use crate::metrics::{METRICS, Making, Production};
 use crate::source::{Source, SourceError};
 use crate::spawner::{Child, Spawner};
+use crate::subtitles::{DrawError, Drawing, Drawn, Stretch};
 use crate::tasks::{End, Tasks};
 
 /// Chunks that may wait to be taken: about four seconds of film.
@@ -174,9 +175,14 @@ impl Target {
         Ok(init(&InitTrack { entry, timescale: grid.timescale, language: language.clone(), duration, media_time: self.shift() }))
     }
 
-    /// How far ahead of its first segment a run reads in any case, in microseconds.
+    /// How far ahead of its first segment a run usually begins to read, in microseconds.
     pub fn lead_us(&self) -> i64 {
-        if matches!(self.coding, Coding::Pictures { burn: Some(_), .. }) { ffmpeg::BURN_LEAD_US } else { 0 }
+        self.drawing().map_or(0, Drawing::lead_us)
+    }
+
+    /// What is drawn into its pictures.
+    fn drawing(&self) -> Option<&Drawing> {
+        if let Coding::Pictures { burn, .. } = &self.coding { burn.as_ref() } else { None }
     }
 
     /// Ticks by which composition offsets are shifted: the same for all runs of the rendition.
@@ -191,7 +197,7 @@ impl Target {
         let input = Input { url: String::new(), stream: 0, zero_us: 0, origin_us: 0, lead_us: 0, indexed: true, spliced: false };
         let Grid { timescale, frame, .. } = self.grid;
         match &self.coding {
-            Coding::Pictures { size, scale, interlaced, hdr, apart_us, burn, encoder, threads, shift: _ } => VideoJob {
+            Coding::Pictures { size, scale, interlaced, hdr, apart_us, burn: _, encoder, threads, shift: _ } => VideoJob {
                 input,
                 boundaries_us: Vec::new(),
                 end_us: None,
@@ -201,7 +207,8 @@ impl Target {
                 interlaced: *interlaced,
                 hdr: hdr.map(|from| ToneMap { from, zscale: true }),
                 apart_us: *apart_us,
-                burn: burn.clone(),
+                // It changes nothing of what the init segment tells.
+                burn: None,
                 timescale,
                 encoder: encoder.clone(),
                 threads: *threads,
@@ -280,8 +287,8 @@ pub enum Coding {
         hdr: Option<Hdr>,
         /// Of a film with many pictures per second, how far apart those stand that are kept, in microseconds.
         apart_us: Option<i64>,
-        /// Images of text that are drawn into it.
-        burn: Option<Burn>,
+        /// Subtitles that are drawn into it.
+        burn: Option<Drawing>,
         /// The encoder.
         encoder: Encoder,
         /// Ticks that no picture is decoded later than it is shown: as long as the pictures last that the encoder may hold back.
@@ -342,6 +349,15 @@ impl RunError {
     }
 }
 
+impl From<DrawError> for RunError {
+    fn from(error: DrawError) -> Self {
+        match error {
+            DrawError::Source(error) => Self::Source(error),
+            DrawError::Disk(error) => Self::Start(error),
+        }
+    }
+}
+
 impl From<Misplaced> for RunError {
     fn from(error: Misplaced) -> Self {
         Self::Rubbish(error.to_string())
@@ -370,6 +386,7 @@ impl EncodeRun {
             suspect: None,
             came: false,
             next,
+            turn: 0,
             init: None,
             zscale: true,
             lead: 0,
@@ -432,6 +449,8 @@ struct Run {
     came: bool,
     /// The next segment to be made.
     next: u32,
+    /// How many goes ended well before this one.
+    turn: u32,
     init: Option<Bytes>,
     /// The child has the filter `zscale`.
     zscale: bool,
@@ -459,11 +478,19 @@ impl Run {
         }
         while self.next < segments {
             let from = self.next;
-            let mut go = self.assembler(from, segments);
-            match self.go(&mut go, from).await {
+            let mut drawn = self.drawn(from).await?;
+            if failures >= RESTARTS && drawn.is_text() {
+                tracing::warn!(segment = from, "the text for this stretch of the picture is left out: ffmpeg fails with it");
+                drawn = drawn.without_text();
+            }
+            let mut go = self.assembler(from, drawn.until);
+            match self.go(&mut go, from, &drawn).await {
                 Ok(Went::Unwanted) => return Ok(()),
                 Ok(Went::Late) => self.lead += 1,
-                Ok(Went::Through) => self.next = go.segment(),
+                Ok(Went::Through) => {
+                    (self.next, failures) = (go.segment(), 0);
+                    self.turn = self.turn.saturating_add(1);
+                }
                 Ok(Went::FilmOver) => return self.rest_is_empty(go.segment(), segments).await,
                 Err(error) => {
                     if self.hand_on_all(&mut go).await.is_err() {
@@ -495,8 +522,17 @@ impl Run {
         }
     }
 
-    fn assembler(&self, from: u32, segments: u32) -> Assembler {
-        let goal = from.saturating_add(ffmpeg::MAX_BOUNDARIES as u32 - 1).min(segments);
+    /// What a go from segment `from` on has to draw, and how far it goes.
+    async fn drawn(&self, from: u32) -> Result<Drawn, RunError> {
+        let grid = &self.target.grid;
+        let goal = goal(from, grid.segments());
+        let Some(drawing) = self.target.drawing() else { return Ok(Drawn::nothing(goal)) };
+        let stretch = Stretch { cuts: &grid.cuts, timescale: grid.timescale, from, goal, turn: self.turn, zero_us: self.film.zero_us };
+        Ok(drawing.of_run(stretch).await?)
+    }
+
+    fn assembler(&self, from: u32, until: u32) -> Assembler {
+        let goal = goal(from, until);
         let grid = self.target.grid.clone();
         match &self.target.coding {
             Coding::Pictures { encoder, .. } => {
@@ -509,12 +545,12 @@ impl Run {
     }
 
     /// One child, from segment `from` as far as `go` wants.
-    async fn go(&mut self, go: &mut Assembler, from: u32) -> Result<Went, RunError> {
+    async fn go(&mut self, go: &mut Assembler, from: u32, drawn: &Drawn) -> Result<Went, RunError> {
         let Some(running) = self.target.silicon().map(|silicon| self.tools.choice.begun(silicon)) else {
-            return self.go_alone(go, from).await;
+            return self.go_alone(go, from, drawn).await;
         };
         self.came = false;
-        let went = self.go_alone(go, from).await;
+        let went = self.go_alone(go, from, drawn).await;
         // Some take only so many films at once: the one too many goes to the processor, and nothing is wrong with them.
         let crowded = running.is_shared() && !self.came;
         if let (Err(error), false, Some(silicon)) = (&went, crowded, self.target.silicon()) {
@@ -523,11 +559,11 @@ impl Run {
         went
     }
 
-    async fn go_alone(&mut self, go: &mut Assembler, from: u32) -> Result<Went, RunError> {
-        let splice = self.splice(from).await?;
+    async fn go_alone(&mut self, go: &mut Assembler, from: u32, drawn: &Drawn) -> Result<Went, RunError> {
+        let splice = self.splice(from, drawn).await?;
         let lease = self.tools.loopback.lease_spliced(self.film.source.clone(), splice)?;
-        let args = self.args(&lease, from, splice.is_some());
-        let (limits, reach) = self.target.cage(Reach::port(lease.port()));
+        let args = self.args(&lease, from, splice.is_some(), drawn);
+        let (limits, reach) = self.target.cage(Reach::port(lease.port()).and_reads(drawn.folder.clone()));
         let mut child = self.tools.spawner.spawn(limits, &reach, &self.tools.ffmpeg, &args).await?;
         child.id().into_iter().for_each(|pid| lease.give_to(pid));
         let mut pipe = child.take_stdout().ok_or_else(|| io::Error::other("no pipe"))?;
@@ -616,10 +652,10 @@ impl Run {
     }
 
     /// Where to enter a film for segment `from` that has no tables but tells the time everywhere.
-    async fn splice(&self, from: u32) -> Result<Option<Splice>, RunError> {
+    async fn splice(&self, from: u32, drawn: &Drawn) -> Result<Option<Splice>, RunError> {
         let Some(marks) = &self.film.marks else { return Ok(None) };
         let grid = &self.target.grid;
-        let lead = self.lead_us().saturating_add(200_000);
+        let lead = self.lead_us(drawn).saturating_add(200_000);
         let at = |ticks| micros(ticks, grid.timescale).saturating_add(self.film.zero_us);
         let target = at(grid.cut(from)).saturating_sub(lead);
         if from == 0 || target <= self.film.zero_us {
@@ -637,24 +673,24 @@ impl Run {
     }
 
     /// How far ahead of its first cut a go begins to read.
-    fn lead_us(&self) -> i64 {
-        LEADS.get(self.lead).copied().unwrap_or(0).max(self.target.lead_us())
+    fn lead_us(&self, drawn: &Drawn) -> i64 {
+        LEADS.get(self.lead).copied().unwrap_or(0).max(drawn.lead_us)
     }
 
-    fn args(&self, lease: &Lease, from: u32, spliced: bool) -> Vec<String> {
+    fn args(&self, lease: &Lease, from: u32, spliced: bool, drawn: &Drawn) -> Vec<String> {
         let grid = &self.target.grid;
         let input = Input {
             url: lease.url(),
             stream: self.target.stream,
             zero_us: self.film.zero_us,
             origin_us: self.film.origin_us,
-            lead_us: self.lead_us(),
+            lead_us: self.lead_us(drawn),
             indexed: self.film.indexed,
             spliced,
         };
-        let until = from.saturating_add(ffmpeg::MAX_BOUNDARIES as u32 - 1).min(grid.segments());
+        let until = drawn.until;
         match &self.target.coding {
-            Coding::Pictures { size, scale, interlaced, hdr, apart_us, burn, encoder, threads, shift: _ } => VideoJob {
+            Coding::Pictures { size, scale, interlaced, hdr, apart_us, burn: _, encoder, threads, shift: _ } => VideoJob {
                 input,
                 boundaries_us: (from..=until).map(|n| micros(grid.cut(n), grid.timescale)).collect(),
                 // Enough to see the key frame that ends the last segment, and to show what a film is longer than was told.
@@ -665,7 +701,7 @@ impl Run {
                 interlaced: *interlaced,
                 hdr: hdr.map(|from| ToneMap { from, zscale: self.zscale }),
                 apart_us: *apart_us,
-                burn: burn.clone(),
+                burn: drawn.burn.clone(),
                 timescale: grid.timescale,
                 encoder: encoder.clone(),
                 threads: *threads,
@@ -769,6 +805,11 @@ fn told_again(packet: Packet, sets: Option<&(u8, Bytes)>) -> Result<Bytes, RunEr
         return Err(RunError::Rubbish("a key frame at which nothing can begin".into()));
     }
     Ok(h264::with_sets(packet.data, *nal_length, sets))
+}
+
+/// Where a go from segment `from` on ends, at the latest: the list of key frame times is bounded.
+fn goal(from: u32, until: u32) -> u32 {
+    from.saturating_add(ffmpeg::MAX_BOUNDARIES as u32 - 1).min(until)
 }
 
 /// How a film tells the time that only its first bytes tell of.

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use balcony_media::container::{Index, Sample, Samples, Track};
 use balcony_media::cut::{CopyCuts, Cuts};
-use balcony_media::ffmpeg::Burn;
 use balcony_media::ladder::Size;
 use balcony_media::plan::AudioPlan;
 use balcony_media::segment::{self, Timing};
@@ -20,6 +19,7 @@ use super::encoders::Lease;
 use super::worker::{EncodeWorker, Reader};
 use crate::film::Film;
 use crate::segments::{Part, Segment, SegmentError};
+use crate::subtitles::Drawing;
 
 /// Pictures per second where a film does not tell.
 const USUAL_RATE: f64 = 25.0;
@@ -68,7 +68,7 @@ impl Rendition {
     }
 
     /// The film's picture in another size, or with something drawn into it.
-    pub fn encoded_video(film: &Film, track: &Track, size: Size, burn: Option<Burn>, identity: &str, workshop: &Arc<Workshop>) -> Self {
+    pub fn encoded_video(film: &Film, track: &Track, size: Size, burn: Option<Drawing>, identity: &str, workshop: &Arc<Workshop>) -> Self {
         encoded::video(film, track, size, burn, identity, workshop)
     }
 

@@ -986,11 +986,19 @@ async fn opened(
         ));
     }
     let cuttable = film.copy.as_ref().map(|_| ()).map_err(|why| *why);
-    let burn = match &stream.options.burn {
-        Some(id) => subtitles::burn(&film, id).await,
-        None => None,
+    let sent = match ground.store.subtitles(stream.id.as_str(), file).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            tracing::warn!(%error, "the subtitles that were sent are not known");
+            Vec::new()
+        }
     };
-    let plan = plan::decide(&film.index, &stream.options.capabilities, stream.options.quality, burn, cuttable);
+    let sources = subtitles::Sources { film: &film, torrent, file, sent: &sent, workshop: &ground.workshop };
+    let (drawing, undrawn) = match &stream.options.burn {
+        Some(id) => sources.drawing(id).await.map_or_else(|why| (None, Some(why)), |drawing| (Some(drawing), None)),
+        None => (None, None),
+    };
+    let plan = plan::decide(&film.index, &stream.options.capabilities, stream.options.quality, drawing.is_some(), cuttable);
     let converts = ground.workshop.tools.choice.wanted() != Wanted::Off;
     if plan.mode == Mode::Convert && !converts {
         return Err(not_converted(&plan.why));
@@ -1000,12 +1008,10 @@ async fn opened(
         Some(kept) => kept.into_iter().map(|(width, height)| Size { width, height }).collect(),
         None => film::rungs(&film, &plan, stream.options.quality, stream.options.capabilities.max_height, &ground.workshop),
     };
-    let presentation = Presentation::new(film, plan, &rungs, &ground.workshop);
+    let mut presentation = Presentation::new(film, plan, drawing.as_ref(), &rungs, &ground.workshop);
+    presentation.undrawn = undrawn;
     presentation.text.add_beside(torrent, file);
-    match ground.store.subtitles(stream.id.as_str(), file).await {
-        Ok(rows) => presentation.text.add_kept(rows),
-        Err(error) => tracing::warn!(%error, "the subtitles that were sent are not known"),
-    }
+    presentation.text.add_kept(sent);
     *super::lock(&stream.playhead) = Some(super::Playhead { segment: 0, cursor: ahead });
     Ok(Arc::new(presentation))
 }
@@ -1059,9 +1065,9 @@ fn describe(view: &mut StreamView, presentation: &Presentation, burn: Option<&st
     let film = &presentation.film;
     let (why, key) = view::why(&presentation.plan.why);
     view.mode = Some(presentation.plan.mode.name().to_owned());
-    view.burn = burn.filter(|_| presentation.plan.burn.is_some()).map(str::to_owned);
-    view.why = Some(match burn.filter(|_| view.burn.is_none()) {
-        Some(missing) => format!("{why}. No subtitles are drawn into it: the film has no images of text with the id {missing}"),
+    view.burn = burn.filter(|_| presentation.plan.draws).map(str::to_owned);
+    view.why = Some(match &presentation.undrawn {
+        Some(undrawn) => format!("{why}. No subtitles are drawn into it: {undrawn}"),
         None => why,
     });
     view.why_key = Some(key);

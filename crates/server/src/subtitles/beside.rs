@@ -51,15 +51,22 @@ impl Beside {
     }
 
     async fn read(&self) -> Result<Arc<[Cue]>, TextError> {
-        let source = self.torrent.film(self.index).await?;
-        let len = usize::try_from(source.len()).unwrap_or(usize::MAX).min(LARGEST_FILE);
-        let bytes = source.read_at(0, len).await?;
-        // It is read once: from here on nothing of the torrent is needed for it.
-        self.torrent.release(self.index);
-        let (language, rate) = (self.language.clone(), self.rate);
-        let read = move || subtitle::parse(&charset::decode(&bytes, Some(&language)), rate).map(|(_, cues)| cues).unwrap_or_default();
+        let text = text(&self.torrent, self.index, &self.language).await?;
+        let rate = self.rate;
+        let read = move || subtitle::parse(&text, rate).map(|(_, cues)| cues).unwrap_or_default();
         Ok(tokio::task::spawn_blocking(read).await.unwrap_or_default().into())
     }
+}
+
+/// The text of a file beside a film; fetched, if that was not done yet.
+pub(super) async fn text(torrent: &Torrent, index: usize, language: &str) -> Result<String, TextError> {
+    let source = torrent.film(index).await?;
+    let len = usize::try_from(source.len()).unwrap_or(usize::MAX).min(LARGEST_FILE);
+    let bytes = source.read_at(0, len).await?;
+    // It is read once: from here on nothing of the torrent is needed for it.
+    torrent.release(index);
+    let language = language.to_owned();
+    Ok(tokio::task::spawn_blocking(move || charset::decode(&bytes, Some(&language))).await.unwrap_or_default())
 }
 
 #[cfg(test)]

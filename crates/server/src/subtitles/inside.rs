@@ -9,8 +9,10 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use balcony_media::container::marks::Search;
 use balcony_media::container::{Codec, Frame, Index, KeyFrame, Kind, Sample, Samples, Sparse, Stop, Track, matroska, mp4};
 use balcony_media::cut::{self, CopyCuts, Uncuttable};
+use balcony_media::subtitle::script::{Event, Stage};
 use balcony_media::subtitle::{self, Cue, Said, ass, charset};
 use bytes::Bytes;
 
@@ -32,6 +34,8 @@ const BACK: (i64, usize) = (30_000, 4);
 const LARGEST: u32 = 1 << 20;
 /// Bytes of text that are remembered of one film.
 const MOST_BYTES: usize = 64 << 20;
+/// Texts that begin at one time, at most: the layers of a sign.
+const SIDE_BY_SIDE: usize = 1000;
 /// Elements that are passed at most on the way from a point of the index to its text.
 const HEADS: usize = 16;
 /// Cues of a track by where their text lies, with the stretch that they were met in.
@@ -39,6 +43,9 @@ type Placed = BTreeMap<(u64, usize), (Cue, Option<usize>)>;
 
 /// How long all that is here is looked through for one answer.
 const LOOKS: Duration = Duration::from_secs(3);
+/// Who draws text waits for one that began at most this long before the picture, in milliseconds, and so long for all of them.
+const JUST_BEFORE: i64 = 10_000;
+const WAITS: Duration = Duration::from_secs(1);
 
 /// What is known of a film's text.
 pub struct Inside {
@@ -49,19 +56,35 @@ pub struct Inside {
     scripts: HashMap<usize, ass::Script>,
 }
 
-/// The cues that were found.
+/// What one sample says: cues for players, and for who draws it what it was, where that is more.
+#[derive(Default)]
+struct Found {
+    cues: Vec<Cue>,
+    event: Option<Event>,
+}
+
+/// What was found.
 #[derive(Default)]
 struct Known {
     /// By the track's number, then the place of the sample in the file.
     cues: HashMap<usize, Placed>,
+    /// The same of text with styles.
+    events: HashMap<usize, BTreeMap<u64, Event>>,
     /// Samples that were read: their places in the file, or in the Cues, by track.
     read: HashSet<(usize, u64)>,
     bytes: usize,
 }
 
 impl Known {
-    fn add(&mut self, stream: usize, place: u64, stretch: Option<usize>, cues: Vec<Cue>) {
-        for (n, cue) in cues.into_iter().enumerate() {
+    fn add(&mut self, stream: usize, place: u64, stretch: Option<usize>, found: Found) {
+        if let Some(event) = found.event.filter(|event| self.bytes + event.len() + 64 <= MOST_BYTES) {
+            let entry = self.events.entry(stream).or_default().entry(place);
+            if let std::collections::btree_map::Entry::Vacant(vacant) = entry {
+                self.bytes += event.len() + 64;
+                vacant.insert(event);
+            }
+        }
+        for (n, cue) in found.cues.into_iter().enumerate() {
             let len = cue.text.len() + 64;
             if self.bytes + len > MOST_BYTES {
                 return;
@@ -95,21 +118,20 @@ impl Inside {
     /// When bytes cannot be had.
     pub async fn between(&self, film: &Film, stream: usize, from: i64, to: i64) -> Result<Vec<Cue>, SourceError> {
         let Some(track) = film.track(stream) else { return Ok(Vec::new()) };
-        let mut those = Vec::new();
-        match &track.samples {
-            Samples::Table(samples) => self.read_table(film, track, samples, from, to).await?,
-            Samples::Blocks(_) | Samples::Inline if self.keys.is_empty() => self.look_through(film, &[0], Instant::now() + LOOKS).await?,
-            Samples::Blocks(_) | Samples::Inline => {
-                let (first, last) = self.stretches(film, from, to);
-                self.read_earlier(film, track, first, from).await?;
-                for stretch in first..=last {
-                    let ends = self.time(film, stretch + 1);
-                    let until = if ends.is_some_and(|ends| to < ends) { to.saturating_add(BEHIND) } else { i64::MAX };
-                    self.advance(film, stretch, until).await?;
-                    those.push((stretch, self.time(film, stretch).unwrap_or(i64::MIN), ends.unwrap_or(i64::MAX)));
-                }
+        let those = match &track.samples {
+            Samples::Table(samples) => {
+                self.read_table(film, track, samples, from, to).await?;
+                Vec::new()
             }
-        }
+            Samples::Blocks(_) | Samples::Inline if self.keys.is_empty() => {
+                self.look_through(film, &[0], Instant::now() + LOOKS).await?;
+                Vec::new()
+            }
+            Samples::Blocks(_) | Samples::Inline => {
+                self.read_earlier(film, track, self.stretches(film, from, to).0, from).await?;
+                self.read_stretches(film, from, to).await?
+            }
+        };
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut cues: Vec<Cue> = Vec::new();
         for (cue, stretch) in known.cues.get(&stream).into_iter().flat_map(BTreeMap::values) {
@@ -123,6 +145,47 @@ impl Inside {
         drop(known);
         subtitle::order(&mut cues);
         Ok(cues)
+    }
+
+    /// What is drawn between two times (milliseconds), for who draws it on `stage`. It waits for all of that, and a little for what began
+    /// before and may still be there.
+    ///
+    /// # Errors
+    /// When bytes cannot be had.
+    pub async fn events(&self, film: &Film, stream: usize, (from, to): (i64, i64), stage: Stage) -> Result<Vec<Event>, SourceError> {
+        let Some(track) = film.track(stream) else { return Ok(Vec::new()) };
+        match &track.samples {
+            Samples::Table(samples) => self.read_table(film, track, samples, from, to).await?,
+            Samples::Blocks(_) | Samples::Inline if self.keys.is_empty() => self.walk(film, from, to).await?,
+            Samples::Blocks(_) | Samples::Inline => {
+                self.read_earlier(film, track, self.stretches(film, from, to).0, from).await?;
+                // What is not here in time is passed by: the picture does not wait for what may have ended long ago.
+                tokio::time::timeout(WAITS, self.await_earlier(film, track, from)).await.unwrap_or(Ok(()))?;
+                self.read_stretches(film, from, to).await?;
+            }
+        }
+        let known = lock(&self.known);
+        if track.codec == Codec::Ass {
+            let events = known.events.get(&stream).into_iter().flat_map(BTreeMap::values);
+            return Ok(events.filter(|event| event.start < to && event.end > from).cloned().collect());
+        }
+        let cues = known.cues.get(&stream).into_iter().flat_map(BTreeMap::values).map(|(cue, _)| cue);
+        let cues = cues.filter(|cue| cue.start < to && cue.end > from);
+        Ok(cues.zip(0..).filter_map(|(cue, order)| Event::of_cue(cue, order, stage)).collect())
+    }
+
+    /// Up to which time (milliseconds) all that is drawn from `from` on is here, at most `most`.
+    pub fn here_until(&self, film: &Film, stream: usize, from: i64, most: i64) -> i64 {
+        let Some(track) = film.track(stream) else { return most };
+        if let Samples::Table(samples) = &track.samples {
+            let time = |sample: &Sample| cut::rescale(sample.pts, track.timescale, 1000);
+            let mut missing = samples.iter().skip_while(|sample| time(sample) < from).take_while(|sample| time(sample) < most);
+            let missing = missing.find(|sample| !film.source.available(sample.offset..sample.offset.saturating_add(sample.size.into())));
+            return missing.map_or(most, time);
+        }
+        let (first, last) = self.stretches(film, from, most);
+        let missing = (first..=last).find(|stretch| !film.source.available(self.range(film, *stretch)));
+        missing.map_or(most, |stretch| self.time(film, stretch).unwrap_or(from)).min(most)
     }
 
     /// All cues that are known, or can be from what is here of the film, and whether these are all.
@@ -169,6 +232,39 @@ impl Inside {
         (first, begun(to, false).saturating_sub(1).max(first))
     }
 
+    /// Reads what lies in the stretches of the time between, and answers which those are, and their times.
+    async fn read_stretches(&self, film: &Film, from: i64, to: i64) -> Result<Vec<(usize, i64, i64)>, SourceError> {
+        let (first, last) = self.stretches(film, from, to);
+        let mut those = Vec::new();
+        for stretch in first..=last {
+            let ends = self.time(film, stretch + 1);
+            let until = if ends.is_some_and(|ends| to < ends) { to.saturating_add(BEHIND) } else { i64::MAX };
+            self.advance(film, stretch, until).await?;
+            those.push((stretch, self.time(film, stretch).unwrap_or(i64::MIN), ends.unwrap_or(i64::MAX)));
+        }
+        Ok(those)
+    }
+
+    /// Reads a film that does not tell where its parts are, from its beginning or from a place that is looked for, until the pictures have
+    /// reached `to`.
+    async fn walk(&self, film: &Film, from: i64, to: i64) -> Result<(), SourceError> {
+        let first = self.scan(film, 0);
+        let reached = first.lock().await.reached;
+        let until = to.saturating_add(BEHIND);
+        if from.saturating_sub(BACK.0) <= reached.max(0) {
+            let mut scan = first.lock().await;
+            return self.read_on(film, 0, &mut scan, until).await;
+        }
+        let Some(place) = place_of(film, from.saturating_sub(BEHIND)).await? else { return Ok(()) };
+        let mut scan = Scan::from(film, self, place);
+        while !scan.done && scan.reached < until {
+            if let Step::Text { stream, place, found } = scan.step(film, true).await? {
+                lock(&self.known).add(stream, place, None, found);
+            }
+        }
+        Ok(())
+    }
+
     /// Reads on in a stretch until the pictures have reached `until` (milliseconds), or to its end.
     async fn advance(&self, film: &Film, stretch: usize, until: i64) -> Result<(), SourceError> {
         let scan = self.scan(film, stretch);
@@ -184,7 +280,7 @@ impl Inside {
     async fn read_on(&self, film: &Film, stretch: usize, scan: &mut Scan, until: i64) -> Result<(), SourceError> {
         while !scan.done && scan.reached < until {
             match scan.step(film, true).await? {
-                Step::Text { stream, place, cues } => lock(&self.known).add(stream, place, Some(stretch), cues),
+                Step::Text { stream, place, found } => lock(&self.known).add(stream, place, Some(stretch), found),
                 Step::Passed | Step::Missing => {}
             }
         }
@@ -202,7 +298,7 @@ impl Inside {
                     return Ok(());
                 }
                 match scan.step(film, false).await? {
-                    Step::Text { stream, place, cues } => lock(&self.known).add(stream, place, Some(*stretch), cues),
+                    Step::Text { stream, place, found } => lock(&self.known).add(stream, place, Some(*stretch), found),
                     Step::Missing => break,
                     Step::Passed => {}
                 }
@@ -251,32 +347,52 @@ impl Inside {
         self.look_at_points(film, track, points, Instant::now() + LOOKS).await.map(|_| ())
     }
 
+    /// Waits for what began just before a time, as far as the Cues tell its place.
+    async fn await_earlier(&self, film: &Film, track: &Track, from: i64) -> Result<(), SourceError> {
+        let time = |key: &KeyFrame| cut::rescale(key.pts, track.timescale, 1000);
+        let end = track.key_frames.partition_point(|key| time(key) < from);
+        let start = track.key_frames.partition_point(|key| time(key) < from.saturating_sub(JUST_BEFORE)).max(end.saturating_sub(BACK.1));
+        // The latest is the likeliest to be there still.
+        for point in track.key_frames.get(start..end).unwrap_or_default().iter().rev() {
+            if !lock(&self.known).read.contains(&place_of_point(track, point)) {
+                self.read_point(film, track, point, true).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads texts that the Cues tell the places of, as far as they are here. Answers whether all were.
     async fn look_at_points(&self, film: &Film, track: &Track, points: &[KeyFrame], deadline: Instant) -> Result<bool, SourceError> {
         let mut all = true;
         for point in points {
-            let place = (track.stream, point.offset.wrapping_add(point.block.unwrap_or(0).wrapping_mul(0x1_0001)));
-            if lock(&self.known).read.contains(&place) {
+            if lock(&self.known).read.contains(&place_of_point(track, point)) {
                 continue;
             }
             if Instant::now() > deadline {
                 return Ok(false);
             }
-            let blocks = matroska::Blocks::cued(&film.index, track.id, point);
-            let mut scan = Scan::of_blocks(blocks, film.source.len(), texts_of(film, &self.scripts));
-            match scan.first_text(film).await? {
-                Step::Text { stream, place: at, cues } => {
-                    let mut known = lock(&self.known);
-                    known.add(stream, at, None, cues);
-                    known.read.insert(place);
-                }
-                Step::Missing => all = false,
-                Step::Passed => {
-                    lock(&self.known).read.insert(place);
-                }
-            }
+            all &= self.read_point(film, track, point, false).await?;
         }
         Ok(all)
+    }
+
+    /// Reads the texts that a point of the Cues leads to: all that begin with the one it names, which stand side by side. `false` where
+    /// they are not here and are not waited for.
+    async fn read_point(&self, film: &Film, track: &Track, point: &KeyFrame, waits: bool) -> Result<bool, SourceError> {
+        let blocks = matroska::Blocks::cued(&film.index, track.id, point);
+        let mut scan = Scan::of_blocks(blocks, film.source.len(), texts_of(film, &self.scripts));
+        let mut step = scan.first_text(film, waits).await?;
+        let place = place_of_point(track, point);
+        if matches!(step, Step::Missing) {
+            return Ok(false);
+        }
+        for _ in 0..SIDE_BY_SIDE {
+            let Step::Text { stream, place: at, found } = step else { break };
+            lock(&self.known).add(stream, at, None, found);
+            step = scan.step(film, false).await?;
+        }
+        lock(&self.known).read.insert(place);
+        Ok(true)
     }
 
     /// Reads the samples of a table that begin between two times, and those before them that are here and still shown.
@@ -316,12 +432,30 @@ impl Inside {
             return Ok(());
         }
         let payload = film.source.read_at(sample.offset, sample.size as usize).await?;
-        let cues = read_text(track, self.scripts.get(&track.stream), sample.pts, Some(sample.duration), &payload);
+        let found = read_text(track, self.scripts.get(&track.stream), sample.pts, Some(sample.duration), &payload);
         let mut known = lock(&self.known);
-        known.add(track.stream, sample.offset, None, cues);
+        known.add(track.stream, sample.offset, None, found);
         known.read.insert(place);
         Ok(())
     }
+}
+
+/// What stands for a point of the Cues among what was read.
+fn place_of_point(track: &Track, point: &KeyFrame) -> (usize, u64) {
+    (track.stream, point.offset.wrapping_add(point.block.unwrap_or(0).wrapping_mul(0x1_0001)))
+}
+
+/// Where to enter a film that does not tell where its parts are, to meet what begins at a time (milliseconds): found with a few looks.
+async fn place_of(film: &Film, at: i64) -> Result<Option<u64>, SourceError> {
+    let Some(marks) = film.input().marks else { return Ok(None) };
+    let end = (film.duration * 1e6) as i64;
+    let mut search = Search::new(marks.head()..film.source.len(), 0, end, at.saturating_mul(1000));
+    while let Some(window) = search.window() {
+        let len = usize::try_from(window.end - window.start).unwrap_or(0);
+        let bytes = film.source.read_at(window.start, len).await?;
+        search.looked(&window, marks.first(film.source.len(), window.start, &bytes));
+    }
+    Ok(search.mark().map(|mark| mark.offset))
 }
 
 /// Key frames some seconds apart.
@@ -347,7 +481,7 @@ async fn want(film: &Film, range: std::ops::Range<u64>) -> std::convert::Infalli
 /// What one step of a scan has come to.
 enum Step {
     /// A text.
-    Text { stream: usize, place: u64, cues: Vec<Cue> },
+    Text { stream: usize, place: u64, found: Found },
     /// Something else, or the end.
     Passed,
     /// Bytes are not here.
@@ -407,6 +541,20 @@ impl Scan {
         }
     }
 
+    /// From a place in a film that does not tell where its parts are.
+    fn from(film: &Film, inside: &Inside, place: u64) -> Self {
+        let texts = texts_of(film, &inside.scripts);
+        let blocks = match &film.fragments {
+            Some(context) => Blocks::Fragments(Box::new(mp4::Fragments::at(place, context.clone()))),
+            None => {
+                let mut wanted: Vec<u64> = texts.iter().map(|text| text.track.id).collect();
+                wanted.extend(film.index.video().map(|video| video.id));
+                Blocks::Matroska(Box::new(matroska::Blocks::at(place, &film.index).only(&wanted)))
+            }
+        };
+        Self::over(blocks, film.source.len(), texts, film)
+    }
+
     fn over(blocks: Blocks, end: u64, texts: Arc<Vec<Text>>, film: &Film) -> Self {
         let clock = film.index.video().map(|video| (video.id, video.timescale));
         Self { blocks, window: Sparse::new(end), pending: None, texts, clock, reached: i64::MIN, done: false }
@@ -451,16 +599,16 @@ impl Scan {
         }
         let body = film.source.read_at(frame.offset, frame.len as usize).await?;
         let payload = [&frame.prefix[..], &body[..]].concat();
-        let cues = read_text(&text.track, text.script.as_ref(), frame.pts, frame.duration, &payload);
-        let step = Step::Text { stream: text.track.stream, place: frame.offset, cues };
+        let found = read_text(&text.track, text.script.as_ref(), frame.pts, frame.duration, &payload);
+        let step = Step::Text { stream: text.track.stream, place: frame.offset, found };
         self.pending = None;
         Ok(step)
     }
 
-    /// The text that a point of the index leads to, as far as that is here. Heads of elements are passed before it.
-    async fn first_text(&mut self, film: &Film) -> Result<Step, SourceError> {
+    /// The text that a point of the index leads to, as far as that is here or waited for. Heads of elements are passed before it.
+    async fn first_text(&mut self, film: &Film, waits: bool) -> Result<Step, SourceError> {
         for _ in 0..HEADS {
-            match self.step(film, false).await? {
+            match self.step(film, waits).await? {
                 Step::Passed if !self.done => {}
                 step => return Ok(step),
             }
@@ -493,8 +641,8 @@ impl Scan {
     }
 }
 
-/// The cues of one sample; `pts` and `duration` in ticks of the track.
-fn read_text(track: &Track, script: Option<&ass::Script>, pts: i64, duration: Option<u32>, payload: &[u8]) -> Vec<Cue> {
+/// What one sample says; `pts` and `duration` in ticks of the track.
+fn read_text(track: &Track, script: Option<&ass::Script>, pts: i64, duration: Option<u32>, payload: &[u8]) -> Found {
     let inflated = track.complex_edits.then(|| inflate(payload)).flatten();
     let payload = inflated.as_deref().unwrap_or(payload);
     let at = |ticks: i64| cut::rescale(ticks, track.timescale, 1000);
@@ -504,15 +652,20 @@ fn read_text(track: &Track, script: Option<&ass::Script>, pts: i64, duration: Op
         None => start.saturating_add(UNTOLD),
     };
     let text = || charset::decode(payload, Some(&track.language));
+    let mut event = None;
     let said: Vec<Said> = match &track.codec {
         Codec::Srt => vec![subtitle::srt::said(&text())],
-        Codec::Ass => vec![script.cloned().unwrap_or_default().block(&text())],
+        Codec::Ass => {
+            let text = text();
+            event = Event::of_block(&text, start, end);
+            vec![script.cloned().unwrap_or_default().block(&text)]
+        }
         Codec::MovText => vec![subtitle::mov_text::said(payload)],
         Codec::WebVtt if matches!(track.samples, Samples::Blocks(_)) => vec![subtitle::vtt::block(payload)],
         Codec::WebVtt => subtitle::vtt::sample(payload),
         _ => Vec::new(),
     };
-    said.into_iter().filter_map(|said| Cue::new(start, end, said)).collect()
+    Found { cues: said.into_iter().filter_map(|said| Cue::new(start, end, said)).collect(), event }
 }
 
 /// A text that the container has compressed (Matroska ContentCompAlgo 0, RFC 1950), if it is that.

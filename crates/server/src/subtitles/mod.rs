@@ -1,10 +1,12 @@
 //! The subtitles of a film as one stream offers them: those inside of it, those beside it in its torrent, and those that somebody sent.
 //!
 //! Nothing here waits for a whole film: the text of a segment comes from the part of the film that the segment is made of. Images of text
-//! are listed, and drawn into the picture for who asks for it.
+//! are listed, and drawn into the picture for who asks for it, as text is, with all its styles.
 
 mod beside;
 mod burnt;
+mod drawing;
+mod fonts;
 mod inside;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,7 +17,8 @@ use balcony_media::playlist::hls;
 use balcony_media::subtitle::{self, Cue, Format, name};
 
 use self::beside::Beside;
-pub use self::burnt::burn;
+pub use self::burnt::{Sources, Undrawn};
+pub use self::drawing::{DrawError, Drawing, Drawn, Stretch};
 pub use self::inside::Inside;
 use crate::film::Film;
 use crate::source::SourceError;
@@ -88,6 +91,8 @@ pub struct Sent {
     pub forced: bool,
     /// What is in it.
     pub cues: Vec<Cue>,
+    /// What it was, if that is more: a script with styles.
+    pub script: Option<String>,
 }
 
 impl Tracks {
@@ -127,7 +132,7 @@ impl Tracks {
     pub fn add_kept(&self, rows: Vec<SubtitleRow>) {
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
-            let cues = subtitle::vtt::parse(&row.text);
+            let cues = subtitle::parse(&row.text, None).map(|(_, cues)| cues).unwrap_or_default();
             let format = row.format;
             let view = sent_view(all.len() + 1, format, row.language, row.title, row.forced);
             all.push(Arc::new(Track { view, cues: Origin::Sent(cues) }));
@@ -154,7 +159,7 @@ impl Tracks {
             language: sent.language.clone(),
             title: sent.title.clone(),
             forced: sent.forced,
-            text: subtitle::write::document(&sent.cues),
+            text: sent.script.unwrap_or_else(|| subtitle::write::document(&sent.cues)),
         };
         store.save_subtitle(row).await?;
         let view = sent_view(before + 1, sent.format.name().to_owned(), sent.language, sent.title, sent.forced);

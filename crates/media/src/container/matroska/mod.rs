@@ -7,6 +7,7 @@
 //! What the Cues do not tell: whether a key frame is closed. [`KeyFrame::closed`](super::KeyFrame::closed) is always set here; a frame
 //! that follows a key frame and is shown before it can only be seen in the Blocks.
 
+mod attachments;
 mod blocks;
 mod cues;
 mod ebml;
@@ -21,6 +22,7 @@ use self::ebml::{Element, children, element, float, peek_within, text, uint};
 use super::{Container, Damage, Index, KeyFrame, Kind, Samples, Sparse, Stop, Track};
 use crate::codec;
 
+pub use self::attachments::{Attached, attachments};
 pub use self::blocks::Blocks;
 
 /// Nanoseconds.
@@ -213,7 +215,7 @@ impl Contents {
                 }
             }
             // Some muxers list all Clusters; those need no place here.
-            if let (INFO | TRACKS | CUES | TAGS | SEEK_HEAD, Some(position)) = (id, position) {
+            if let (INFO | TRACKS | CUES | TAGS | ATTACHMENTS | SEEK_HEAD, Some(position)) = (id, position) {
                 self.named.push((id, self.data.saturating_add(position)));
             }
         }

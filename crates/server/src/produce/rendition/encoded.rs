@@ -6,7 +6,7 @@ use balcony_media::codec::{self, Colour};
 use balcony_media::container::{Codec, Track};
 use balcony_media::cut::{self, Cuts};
 use balcony_media::encoder::Encoder;
-use balcony_media::ffmpeg::{self, Burn};
+use balcony_media::ffmpeg;
 use balcony_media::ladder::{self, Size};
 
 use super::{Make, ROUNDING, Rendition, USUAL_RATE, table};
@@ -14,6 +14,7 @@ use crate::film::Film;
 use crate::produce::Workshop;
 use crate::produce::encode::{Coding, Target};
 use crate::produce::worker::{EncodeWorker, grid};
+use crate::subtitles::Drawing;
 
 /// Bits per second of encoded sound.
 const AAC_BITRATE: u32 = 160_000;
@@ -22,7 +23,7 @@ const AAC_CHANNELS: u8 = 2;
 /// Samples of a frame of encoded sound.
 const AAC_FRAME: u32 = 1024;
 
-pub(super) fn video(film: &Film, track: &Track, size: Size, burn: Option<Burn>, identity: &str, workshop: &Arc<Workshop>) -> Rendition {
+pub(super) fn video(film: &Film, track: &Track, size: Size, burn: Option<Drawing>, identity: &str, workshop: &Arc<Workshop>) -> Rendition {
     let picture = track.video.clone().unwrap_or_default();
     let rate = picture.frame_rate.filter(|rate| *rate > 0.0 && *rate <= 240.0);
     let mut frames: Vec<i64> = table(&film.index, track.stream).iter().map(|sample| sample.pts).collect();
