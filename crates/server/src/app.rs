@@ -219,6 +219,7 @@ pub async fn run(
         behind.spawn("awake", awake::keep(streams.clone()));
     }
     behind.spawn_ending("copies", |stopping| store.clone().tend_copies(stopping));
+    behind.spawn_ending("streams that are over", |stopping| streams.clone().tend_over(stopping));
     behind.spawn_ending("ticket keys", |stopping| streams.clone().tend_keys(stopping));
     behind.spawn_ending("heap", |stopping| async move { heap.tend(stopping).await });
     behind.spawn_ending("budget", |stopping| keep_budget(budget, torrents.clone(), settings.live(), stopping));

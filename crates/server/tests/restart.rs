@@ -190,6 +190,13 @@ async fn what_is_over_answers_for_a_while_and_then_not_and_leaves_nothing() {
     assert_eq!(server.status(&id(&ended)).await["status"], "ready", "it is being watched");
     let over = server.until(&id(&ended), LONG, "over", |status| status["status"] == "stopped").await;
     assert_eq!(over["phase"], "expired");
+    for known in
+        ["title", "infoHash", "fileIndex", "quality", "duration", "mode", "why", "video", "audio", "subtitles", "createdAt", "progress"]
+    {
+        assert_eq!(over[known], ended[known], "{known} is told as before");
+    }
+    let listed = server.call(Method::GET, "/api/streams", None).await.json();
+    assert_eq!((&listed["count"], &listed["streams"][0]), (&json!(1), &over));
     let stopped = id(&server.start(&nobody(0), json!({})).await);
     server.stop(&stopped).await;
     let hash = ended["infoHash"].as_str().expect("an info hash");

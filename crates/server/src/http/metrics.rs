@@ -37,6 +37,10 @@ pub(super) fn text(app: &App) -> String {
         };
         *streams.entry(status).or_insert(0) += 1;
     }
+    let over = app.streams.over();
+    if over > 0 {
+        *streams.entry("stopped").or_insert(0) += over;
+    }
     let ground = app.streams.ground();
     let (fetched, given) = ground.torrents.traffic();
     let cache = ground.workshop.segments.budget().usage().taken();

@@ -130,8 +130,8 @@ pub enum Beginning {
         /// The whole file was here.
         complete: bool,
     },
-    /// As one that was over in an earlier run, for so long.
-    Over(State, Duration),
+    /// As one that had failed in an earlier run.
+    Failed(Failure),
 }
 
 impl Beginning {
@@ -141,7 +141,7 @@ impl Beginning {
             Self::New(Entrance::Turn) | Self::Again(Entrance::Turn) => Life::born(1),
             Self::New(Entrance::Place(place)) | Self::Again(Entrance::Place(place)) => Life::born(*place),
             Self::Ready { complete } => Life::of(State::Ready { complete: *complete }),
-            Self::Over(state, _) => Life::of(state.clone()),
+            Self::Failed(failure) => Life::of(State::Failed(failure.clone())),
         }
     }
 }
@@ -182,25 +182,6 @@ pub struct Actor {
     lacks_room: Arc<AtomicBool>,
     /// It sleeps, and its film or its torrent could not be closed yet: somebody still reads them.
     lingers: bool,
-}
-
-/// A stream that is over: it can be asked about for a while, and then it never was.
-struct Over {
-    streams: Arc<Streams>,
-    stream: Arc<Stream>,
-    saving: Option<JoinHandle<End>>,
-    since: Instant,
-}
-
-impl Over {
-    async fn fade(mut self) {
-        tokio::time::sleep_until((self.since + self.stream.lives.remembered).into()).await;
-        saved(&mut self.saving, SAVE_WITHIN).await;
-        self.streams.forget(&self.stream.id);
-        if let Err(error) = self.streams.ground.store.delete_stream(self.stream.id.as_str()).await {
-            tracing::warn!(%error, "a stream that is over could not be forgotten");
-        }
-    }
 }
 
 /// The turn of a stream of an earlier run.
@@ -314,15 +295,8 @@ impl Actor {
         }
     }
 
-    /// Lives until the stream is over and forgotten.
-    pub async fn live(self, inbox: mpsc::UnboundedReceiver<Event>, beginning: Beginning) {
-        // In a box of its own: what is over and only remembered, often hundreds of them, holds nothing of it.
-        let over = Box::pin(self.act(inbox, beginning)).await;
-        over.fade().await;
-    }
-
     /// Lives until the stream is over and what it had is closed.
-    async fn act(mut self, mut inbox: mpsc::UnboundedReceiver<Event>, beginning: Beginning) -> Over {
+    pub async fn live(mut self, mut inbox: mpsc::UnboundedReceiver<Event>, beginning: Beginning) {
         let mut turn = Turn::Taken;
         let mut life = beginning.life();
         let mut over_since: Option<Instant> = None;
@@ -332,25 +306,21 @@ impl Actor {
                 if entrance == Entrance::Turn {
                     life = self.happen(life, Event::Turn).await;
                 } else {
-                    self.save().await;
+                    self.save();
                 }
             }
             // What has come whole needs nothing but a viewer; the rest of others is fetched.
             Beginning::Again(Entrance::Turn) | Beginning::Ready { complete: false } => {
                 turn = Turn::Awaited(Box::pin(self.streams.waking.clone().acquire_owned()));
             }
-            Beginning::Over(State::Stopped | State::Expired, since) => {
-                self.stream.released.send_replace(true);
-                over_since = Some(Instant::now().checked_sub(since).unwrap_or_else(Instant::now));
-            }
-            Beginning::Again(Entrance::Place(_)) | Beginning::Ready { complete: true } | Beginning::Over(..) => {}
+            Beginning::Again(Entrance::Place(_)) | Beginning::Ready { complete: true } | Beginning::Failed(_) => {}
         }
         self.show(&life.state);
         loop {
             if matches!(life.state, State::Stopped | State::Expired) {
                 let since = *over_since.get_or_insert_with(Instant::now);
                 if !self.lingers || since.elapsed() > self.stream.lives.remembered {
-                    return Over { streams: self.streams, stream: self.stream, saving: self.saving, since };
+                    return self.streams.bury(&self.stream, self.end.told, since + self.stream.lives.remembered);
                 }
             }
             turn.pass(&life, self.is_opening(&life.state));
@@ -404,7 +374,7 @@ impl Actor {
     async fn outlive_starter(&mut self) -> Option<Event> {
         if let Some(life) = self.stream.take_over(&self.streams.ground.devices) {
             self.starter = life;
-            self.save().await;
+            self.save();
             return None;
         }
         // Heard once.
@@ -475,7 +445,8 @@ impl Actor {
             Effect::Sleep => self.sleep().await,
             Effect::Release => self.release(),
             Effect::Delete => self.delete().await,
-            Effect::Save => self.save().await,
+            Effect::Save => self.save(),
+            Effect::AwaitSaved => saved(&mut self.saving, SAVE_WITHIN).await,
         }
     }
 
@@ -809,9 +780,7 @@ impl Actor {
             if left_asleep {
                 (view.downloaded_bytes, view.download_progress, view.fetched) = (Some(0), Some(0.0), Some(Vec::new()));
             }
-            if let State::Failed(failure) = state {
-                view.error = Some(ErrorView::from(failure));
-            }
+            view.error = if let State::Failed(failure) = state { Some(ErrorView::from(failure)) } else { None };
             let changed = next != *seen;
             *seen = next;
             changed
@@ -884,9 +853,8 @@ impl Actor {
         }
     }
 
-    /// Writes the stream down, one state after the other, while life goes on. A stream that is over waits for it: from then on it does
-    /// not come back.
-    async fn save(&mut self) {
+    /// Writes the stream down, one state after the other, while life goes on.
+    fn save(&mut self) {
         let row = self.stream.row(self.end.told);
         let over = row.stopped_at.is_some();
         let torrent = (!over).then(|| self.torrent_row(row.file_index));
@@ -910,9 +878,6 @@ impl Actor {
             }
         });
         self.saving = Some(saving);
-        if over {
-            saved(&mut self.saving, SAVE_WITHIN).await;
-        }
     }
 
     fn torrent_row(&self, file: Option<u32>) -> TorrentRow {

@@ -2,6 +2,7 @@
 //! Here stand the streams themselves: found by those they exist for, and by nobody else.
 
 pub mod actor;
+mod epitaph;
 pub mod lives;
 pub mod queue;
 mod shelf;
@@ -18,11 +19,12 @@ use balcony_media::ladder::Quality;
 use balcony_media::magnet::{InfoHash, Magnet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use self::actor::Beginning;
+use self::epitaph::Epitaph;
 use self::lives::{Lifetime, Lives, uptime};
 use self::queue::{Entrance, Full, Limits, Slots};
 use self::shelf::Shelf;
@@ -552,6 +554,8 @@ pub struct Streams {
     pausing: Mutex<()>,
     /// Who waits for a slot of its device. Taken after the shelf, where both are.
     slots: Mutex<Slots<StreamId, DeviceId, PersonId>>,
+    /// Wakes who forgets streams when one is over.
+    burials: Notify,
     /// Streams of an earlier run begin again a few at a time: thousands at once would keep everybody waiting.
     waking: Arc<Semaphore>,
 }
@@ -568,6 +572,7 @@ impl Streams {
             births,
             moves,
             pausing: Mutex::default(),
+            burials: Notify::new(),
             waking: Arc::new(Semaphore::new(WAKING)),
         })
     }
@@ -641,7 +646,7 @@ impl Streams {
         Ok((self.bear(&mut shelf, born, view, Beginning::New(entrance)), true))
     }
 
-    /// Brings a stream of an earlier run back.
+    /// Brings a stream of an earlier run back, or what is left of it.
     fn bear_again(self: &Arc<Self>, born: Born, was: Was, row: StreamRow) {
         let mut shelf = self.write();
         let mut view = actor::first_view(&born);
@@ -649,8 +654,13 @@ impl Streams {
         view.title = row.title;
         view.file_index = row.file_index.and_then(|file| usize::try_from(file).ok());
         let beginning = match was {
-            Was::Over(state, since) => Beginning::Over(state, since),
-            Was::Failed(failure) => Beginning::Over(State::Failed(failure), Duration::ZERO),
+            Was::Over(state, since) => {
+                let (id, expires_at) = (born.id.clone(), born.expires_at);
+                let stream = self.stream(born, Seen { state, view, watching: Vec::new() }, mpsc::unbounded_channel().0);
+                let until = Instant::now() + self.ground.lives.remembered.saturating_sub(since);
+                return shelf.bury(id, Epitaph::of(&stream, expires_at, until));
+            }
+            Was::Failed(failure) => Beginning::Failed(failure),
             Was::Ready { complete, saved } => {
                 saved.put_into(&mut view);
                 Beginning::Ready { complete }
@@ -704,10 +714,12 @@ impl Streams {
     /// The stream with this name, if it exists for this device.
     pub fn get(&self, id: &str, viewer: &Holder) -> Option<Arc<Stream>> {
         let id = StreamId::parse(id)?;
-        self.read().get(&id).filter(|stream| viewer.sees(&stream.person)).cloned()
+        let shelf = self.read();
+        let over = || self.exhumed(&id, shelf.epitaph(&id)?);
+        shelf.get(&id).cloned().or_else(over).filter(|stream| viewer.sees(&stream.person))
     }
 
-    /// What a ticket opens: its device lives and sees the stream, and the ticket was made with the stream's key.
+    /// What a ticket opens: its device lives and sees the stream, which is not over, and the ticket was made with the stream's key.
     pub fn by_ticket(&self, ticket: &str) -> Option<Viewing> {
         let claim = Ticket::verify(&self.ground.keys, ticket)?;
         let holder = self.ground.devices.holder(&claim.device)?;
@@ -718,10 +730,10 @@ impl Streams {
     /// All streams that exist for this device, the oldest first.
     pub fn list(&self, viewer: &Holder) -> Vec<Arc<Stream>> {
         let shelf = self.read();
-        if !viewer.admin {
-            return shelf.of_person(&viewer.person).cloned().collect();
-        }
-        let mut list: Vec<_> = shelf.all().cloned().collect();
+        let mut list: Vec<_> =
+            if viewer.admin { shelf.all().cloned().collect() } else { shelf.of_person(&viewer.person).cloned().collect() };
+        let over = shelf.epitaphs().filter(|(_, epitaph)| viewer.sees(&epitaph.person));
+        list.extend(over.filter_map(|(id, epitaph)| self.exhumed(id, epitaph)));
         drop(shelf);
         list.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         list
@@ -745,7 +757,12 @@ impl Streams {
         self.moves.subscribe()
     }
 
-    /// All streams, in no order.
+    /// How many are over and remembered.
+    pub fn over(&self) -> u64 {
+        self.read().epitaphs().len() as u64
+    }
+
+    /// All streams, in no order, but those that are over and closed.
     pub fn all(&self) -> Vec<Arc<Stream>> {
         self.read().all().cloned().collect()
     }
@@ -765,7 +782,10 @@ impl Streams {
     fn renew_keys(&self, now: Timestamp) -> std::io::Result<()> {
         self.ground.keys.renew(now)?;
         // After the renewal: a stream that is born from here on has the newest key, which stays in any case.
-        let in_use = self.read().all().map(|stream| stream.key.number()).collect();
+        let shelf = self.read();
+        let over = shelf.epitaphs().map(|(_, epitaph)| epitaph.key.number());
+        let in_use = shelf.all().map(|stream| stream.key.number()).chain(over).collect();
+        drop(shelf);
         self.ground.keys.keep(&in_use)
     }
 
@@ -781,8 +801,43 @@ impl Streams {
         self.read().of_torrent(info_hash).any(|stream| !matches!(stream.state(), State::Stopped | State::Expired))
     }
 
-    fn forget(&self, id: &StreamId) {
-        self.write().take(id);
+    /// A stream is over and closed: from now on it can only be asked about, until it is forgotten.
+    fn bury(&self, stream: &Stream, expires_at: Timestamp, until: Instant) {
+        let epitaph = Epitaph::of(stream, expires_at, until);
+        self.write().bury(stream.id.clone(), epitaph);
+        self.burials.notify_one();
+    }
+
+    /// Forgets each stream when it has been over for long enough, until it is told to stop.
+    pub async fn tend_over(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            let next = self.read().epitaphs().map(|(_, epitaph)| epitaph.until).min();
+            let due = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(next.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                // Those are over for longest that were so first, but an earlier run may have remembered for longer.
+                () = self.burials.notified() => continue,
+                () = stop.cancelled() => return,
+            }
+            let forgotten = self.write().forget(Instant::now()).iter().map(ToString::to_string).collect();
+            if let Err(error) = self.ground.store.delete_streams(forgotten).await {
+                tracing::warn!(%error, "streams that are over could not be forgotten");
+            }
+        }
+    }
+
+    /// A stream that is over as one that can be asked.
+    fn exhumed(&self, id: &StreamId, epitaph: &Epitaph) -> Option<Arc<Stream>> {
+        let (born, state, view) = epitaph.read(id)?;
+        let stream = self.stream(born, Seen { state, view, watching: Vec::new() }, mpsc::unbounded_channel().0);
+        stream.kept.send_replace(true);
+        stream.released.send_replace(true);
+        Some(Arc::new(stream))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Shelf> {
@@ -795,9 +850,23 @@ impl Streams {
 
     fn bear(self: &Arc<Self>, shelf: &mut Shelf, born: Born, view: StreamView, beginning: Beginning) -> Arc<Stream> {
         let (events, inbox) = mpsc::unbounded_channel();
-        let state = beginning.life().state;
-        let slot = matches!(beginning, Beginning::New(Entrance::Turn) | Beginning::Again(Entrance::Turn));
-        let stream = Arc::new(Stream {
+        let end = Lifetime::new(born.expires_at, Timestamp::now(), uptime());
+        let mut stream = self.stream(born, Seen { state: beginning.life().state, view, watching: Vec::new() }, events);
+        *stream.slot.get_mut() = matches!(beginning, Beginning::New(Entrance::Turn) | Beginning::Again(Entrance::Turn));
+        *stream.asleep.get_mut() = matches!(beginning, Beginning::Ready { .. });
+        let stream = Arc::new(stream);
+        shelf.put(stream.clone());
+        self.births.send_modify(|count| *count += 1);
+        stream.moved();
+        let actor = actor::Actor::new(self.clone(), stream.clone(), end);
+        let span = tracing::info_span!("stream", id = %stream.id);
+        self.ground.tasks.spawn("stream", actor.live(inbox, beginning).instrument(span));
+        stream
+    }
+
+    /// One that nobody knows yet.
+    fn stream(&self, born: Born, seen: Seen, events: mpsc::UnboundedSender<Event>) -> Stream {
+        Stream {
             id: born.id,
             person: born.person,
             magnet: born.magnet,
@@ -805,7 +874,7 @@ impl Streams {
             created_at: born.created_at,
             device: Mutex::new(born.device),
             key: born.key,
-            seen: watch::Sender::new(Seen { state, view, watching: Vec::new() }),
+            seen: watch::Sender::new(seen),
             source: watch::Sender::new(None),
             presentation: watch::Sender::new(None),
             events,
@@ -818,18 +887,10 @@ impl Streams {
             behind: Mutex::default(),
             looks: Mutex::default(),
             playhead: Mutex::default(),
-            slot: AtomicBool::new(slot),
-            asleep: AtomicBool::new(matches!(beginning, Beginning::Ready { .. })),
+            slot: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
             lives: self.ground.lives,
-        });
-        shelf.put(stream.clone());
-        self.births.send_modify(|count| *count += 1);
-        stream.moved();
-        let end = Lifetime::new(born.expires_at, Timestamp::now(), uptime());
-        let actor = actor::Actor::new(self.clone(), stream.clone(), end);
-        let span = tracing::info_span!("stream", id = %stream.id);
-        self.ground.tasks.spawn("stream", actor.live(inbox, beginning).instrument(span));
-        stream
+        }
     }
 }
 

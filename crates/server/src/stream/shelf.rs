@@ -1,12 +1,15 @@
-//! Which streams there are, found by id, by person and by torrent without walking over the others. It decides nothing about them.
+//! Which streams there are, and what is left of those that are over, found by id, by person and by torrent without walking over the
+//! others. It decides nothing about them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use balcony_media::magnet::InfoHash;
 use jiff::Timestamp;
 
 use super::Stream;
+use super::epitaph::Epitaph;
 use crate::trust::{PersonId, StreamId};
 
 /// The streams of a server.
@@ -16,6 +19,8 @@ pub(super) struct Shelf {
     /// The oldest first.
     by_person: HashMap<PersonId, BTreeMap<(Timestamp, StreamId), Arc<Stream>>>,
     by_torrent: HashMap<InfoHash, Vec<Arc<Stream>>>,
+    /// Those that are over, in no order.
+    over: HashMap<StreamId, Epitaph>,
 }
 
 impl Shelf {
@@ -40,6 +45,30 @@ impl Shelf {
                 self.by_torrent.remove(&stream.magnet.info_hash);
             }
         }
+    }
+
+    /// From now on there is only this of it.
+    pub(super) fn bury(&mut self, id: StreamId, epitaph: Epitaph) {
+        self.take(&id);
+        self.over.insert(id, epitaph);
+    }
+
+    pub(super) fn epitaph(&self, id: &StreamId) -> Option<&Epitaph> {
+        self.over.get(id)
+    }
+
+    /// In no order.
+    pub(super) fn epitaphs(&self) -> impl ExactSizeIterator<Item = (&StreamId, &Epitaph)> {
+        self.over.iter()
+    }
+
+    /// Takes away those that are remembered no longer.
+    pub(super) fn forget(&mut self, now: Instant) -> Vec<StreamId> {
+        let forgotten = self.over.extract_if(|_, epitaph| epitaph.until <= now).map(|(id, _)| id).collect();
+        if self.over.len() * 4 < self.over.capacity() {
+            self.over.shrink_to_fit();
+        }
+        forgotten
     }
 
     pub(super) fn get(&self, id: &StreamId) -> Option<&Arc<Stream>> {

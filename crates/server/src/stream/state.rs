@@ -211,8 +211,10 @@ pub enum Effect {
     Release,
     /// Delete the torrent and its bytes, if nobody else needs them.
     Delete,
-    /// Write it down.
+    /// Write it down, while the next effects are carried out.
     Save,
+    /// Wait until it is written down.
+    AwaitSaved,
 }
 
 /// One step of a life.
@@ -267,20 +269,25 @@ fn begin(state: State, epoch: u32, work: fn(u32) -> Effect) -> (Life, Vec<Effect
 }
 
 fn end(state: State, epoch: u32) -> (Life, Vec<Effect>) {
-    let mut effects = vec![Effect::EndWork, Effect::LeaveQueue, Effect::Release];
-    if !matches!(&state, State::Failed(failure) if failure.code.keeps_bytes()) {
-        effects.push(Effect::Delete);
-    }
-    effects.push(Effect::Save);
+    let mut effects = vec![Effect::EndWork, Effect::LeaveQueue];
+    effects.extend(match &state {
+        State::Failed(failure) if failure.code.keeps_bytes() => vec![Effect::Release, Effect::Save],
+        State::Failed(_) => vec![Effect::Release, Effect::Delete, Effect::Save],
+        _ => [&[Effect::Save, Effect::Release], &GONE[..]].concat(),
+    });
     (Life { state, epoch: epoch.wrapping_add(1), asleep: false }, effects)
 }
+
+/// How a stream goes that is being written down as over. Deleting may take a while, and on a full disk it makes the room for the writing:
+/// neither waits for the other, and what a crash leaves between them is swept at the next start.
+const GONE: [Effect; 2] = [Effect::Delete, Effect::AwaitSaved];
 
 /// A failed stream can still be stopped; everything else is over.
 fn after_the_end(state: State, epoch: u32, event: &Event) -> (Life, Vec<Effect>) {
     let over = |state| Life { state, epoch, asleep: false };
     match (&state, event) {
-        (State::Failed(_), Event::Stop) => (over(State::Stopped), vec![Effect::Delete, Effect::Save]),
-        (State::Failed(_), Event::Expire) => (over(State::Expired), vec![Effect::Delete, Effect::Save]),
+        (State::Failed(_), Event::Stop) => (over(State::Stopped), [&[Effect::Save], &GONE[..]].concat()),
+        (State::Failed(_), Event::Expire) => (over(State::Expired), [&[Effect::Save], &GONE[..]].concat()),
         _ => (over(state), vec![]),
     }
 }

@@ -69,7 +69,8 @@ struct Promises {
 enum Fate {
     Started,
     PerhapsStopped,
-    Stopped,
+    /// It was answered after so long.
+    Stopped(Duration),
 }
 
 /// A client that is busy with everything, until the server dies under it.
@@ -143,9 +144,10 @@ impl Busy {
             *fate = Fate::PerhapsStopped;
             one.clone()
         };
+        let asked = Instant::now();
         let (status, answer) = self.call(Method::DELETE, &format!("/api/stream/{one}"), None).await?;
         assert_eq!(status, 200, "{answer:#}");
-        self.promises().streams.insert(one, Fate::Stopped);
+        self.promises().streams.insert(one, Fate::Stopped(asked.elapsed()));
         Some(())
     }
 
@@ -214,10 +216,12 @@ async fn keeps(server: &TestServer, mut promises: Promises, row: &mut Row) -> Pr
         let lives = there.get(id).is_some_and(|stream| stream["status"] != "stopped");
         match fate {
             Fate::Started if !lives => row.lost(format!("a stream that was started: {:?}", there.get(id))),
-            Fate::Stopped if lives => row.lost("a stream that was stopped is back"),
+            Fate::Stopped(after) if lives => {
+                row.lost(format!("a stream that was stopped, as was answered after {after:?}, is back: {:#}", there[id]));
+            }
             Fate::PerhapsStopped if lives => *fate = Fate::Started,
-            Fate::PerhapsStopped => *fate = Fate::Stopped,
-            Fate::Started | Fate::Stopped => {}
+            Fate::PerhapsStopped => *fate = Fate::Stopped(Duration::ZERO),
+            Fate::Started | Fate::Stopped(_) => {}
         }
     }
     for (id, stream) in there.iter().filter(|(_, stream)| stream["status"] != "stopped") {

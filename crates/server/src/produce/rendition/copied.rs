@@ -47,6 +47,8 @@ pub(super) fn video(film: &Film, track: &Track, copy: &CopyCuts, identity: &str,
         _ => copy.byte(n + 1).saturating_sub(copy.byte(n).max(film.index.first_byte)),
     };
     let (peak, average) = rates(&copy.cuts, bytes);
+    // Where only the bytes of everything together are known, the sound's share of them is told with the sound.
+    let average = if samples.is_empty() { average - usual_sound(film).min(average / 2) } else { average };
     let make = if samples.is_empty() {
         Make::Inline { init, inline: inline(film, track, copy, timing, depth, workshop) }
     } else {
@@ -109,6 +111,15 @@ pub(super) fn audio(film: &Film, track: &Track, copy: &CopyCuts, identity: &str,
         copy: Some(copy.clone()),
         make,
     })
+}
+
+/// What all sounds of a film take together on the average, in bits per second, where their samples are not known.
+fn usual_sound(film: &Film) -> u64 {
+    let of = |track: &Track| {
+        let told = entry::sound(track).and_then(|(_, described)| described.bitrate);
+        usual_rates(track, told, track.audio.as_ref().map_or(0, |sound| sound.channels)).1
+    };
+    film.index.audio().map(of).sum()
 }
 
 /// Largest and average rate of sound whose samples are not known, in bits per second. `most` is what its configuration allows.
