@@ -12,6 +12,7 @@ mod server;
 mod swarm;
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -704,13 +705,16 @@ impl SmallDisk {
         self.0.path().to_owned()
     }
 
-    /// Takes all the room but so many bytes.
+    /// Takes all the room but so many bytes, and what others give back in the next moments.
     fn fill(&self, leave: u64) {
-        let free = nix_free(&self.path());
-        let hog = vec![1; usize::try_from(free.saturating_sub(leave)).expect("a small disk")];
-        // Others write too: what does not fit any more is as good.
-        let full = std::fs::write(self.path().join("hog"), hog);
-        assert!(full.is_ok() || full.is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull));
+        let mut hog = std::fs::OpenOptions::new().create(true).append(true).open(self.path().join("hog")).expect("a file");
+        for _ in 0..5 {
+            let free = nix_free(&self.path());
+            let full = hog.write_all(&vec![1; usize::try_from(free.saturating_sub(leave)).expect("a small disk")]);
+            // Others write too: what does not fit any more is as good.
+            assert!(full.is_ok() || full.is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull));
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn make_room(&self) {
