@@ -3,6 +3,8 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { rm, writeFile } from "node:fs/promises";
+import { extname } from "node:path";
 
 export const CELLS = 8;
 const WIDTH = 640;
@@ -27,17 +29,42 @@ function counter(scale) {
   return [band, ...cells].join(",");
 }
 
-/** Makes a film of H.264 and AAC whose key frames are not evenly spaced. Seconds; at most 255. `scale` makes its picture larger. */
+/** How the films are made that a path's ending stands for. */
+const KINDS = {
+  mp4: ["-c:v", "libx264", "-preset", "veryfast", "-b:v", "1500k", "-bf", "2", "-c:a", "aac", "-ac", "2", "-b:a", "128k"],
+  // Surround sound that no browser plays, and cues; a picture that few do.
+  mkv: ["-c:v", "libx265", "-preset", "ultrafast", "-b:v", "1500k", "-x265-params", "log-level=none:open-gop=1", "-c:a", "ac3", "-ac", "6", "-c:s", "srt"],
+  // No index: what is where is only found by looking.
+  ts: ["-c:v", "mpeg2video", "-b:v", "4M", "-bf", "2", "-c:a", "mp2", "-ac", "2", "-output_ts_offset", "4242"],
+  webm: ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1", "-b:v", "1500k", "-c:a", "libopus", "-ac", "2"],
+};
+
+/** Cues of a second each, every other second. */
+async function makeCues(path, seconds) {
+  const time = (second) => `00:${String(Math.floor(second / 60)).padStart(2, "0")}:${String(second % 60).padStart(2, "0")},000`;
+  const cues = Array.from({ length: Math.floor(seconds / 2) }, (_, at) => `${at + 1}\n${time(2 * at)} --> ${time(2 * at + 1)}\nsecond ${2 * at}\n`);
+  await writeFile(path, cues.join("\n"));
+}
+
+/**
+ * Makes a film whose key frames are not evenly spaced, of the kind that the ending of its name says. Seconds; at most 255. `scale` makes its
+ * picture larger.
+ */
 export async function makeFilm(path, seconds, scale = 1) {
+  const kind = extname(path).slice(1);
+  const cues = kind === "mkv" ? [`${path}.srt`] : [];
+  for (const file of cues) await makeCues(file, seconds);
   const picture = `testsrc2=s=${WIDTH * scale}x${HEIGHT * scale}:r=24:d=${seconds},${counter(scale)},format=yuv420p`;
   await run("ffmpeg", [
     "-nostdin", "-v", "error", "-y",
     "-f", "lavfi", "-i", picture,
     "-f", "lavfi", "-i", `sine=f=440:r=48000:d=${seconds}`,
-    "-c:v", "libx264", "-preset", "veryfast", "-b:v", "1500k", "-bf", "2",
-    "-force_key_frames", "expr:eq(mod(t,7.5),0)+eq(mod(t,5),0)", "-g", "1000", "-sc_threshold", "0",
-    "-c:a", "aac", "-ac", "2", "-b:a", "128k", "-shortest", path,
+    ...cues.flatMap((file) => ["-i", file]),
+    ...KINDS[kind],
+    "-force_key_frames", "expr:eq(mod(t,7.5),0)+eq(mod(t,5),0)", "-g", kind === "ts" ? "60" : "1000", "-sc_threshold", "0",
+    "-t", String(seconds), path,
   ]);
+  for (const file of cues) await rm(file);
 }
 
 /** Cuts a film into HLS by ffmpeg alone: what the suite itself is checked against. */

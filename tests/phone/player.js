@@ -1,4 +1,4 @@
-// Runs in the browser: attaches the player that the address names (?player=hls.js|video.js&url=…) and notes what goes wrong.
+// Runs in the browser: attaches the player that the address names (?player=…&url=…) and notes what goes wrong.
 // The test reads `window.film`.
 
 const asked = new URLSearchParams(location.search);
@@ -8,6 +8,8 @@ let video = document.getElementById("film");
 /** Heights of the pictures that are offered, and how to choose one; `undefined` lets the player choose. */
 let heights = () => [];
 let choose = () => {};
+/** How many tracks of text are offered. */
+let texts = () => 0;
 
 function load(src) {
   return new Promise((done, fail) => {
@@ -26,21 +28,45 @@ const players = {
     });
     heights = () => hls.levels.map((level) => level.height);
     choose = (height) => { hls.nextLevel = height === undefined ? -1 : heights().indexOf(height); };
+    texts = () => hls.subtitleTracks.length;
     hls.loadSource(url);
     hls.attachMedia(video);
   },
-  async "video.js"() {
-    await load("/modules/video.js/dist/video.min.js");
-    const player = window.videojs(video, { muted: true, html5: { vhs: { overrideNative: true } } });
-    player.on("error", () => errors.push(player.error().message));
-    const levels = () => Array.from(player.qualityLevels());
-    heights = () => levels().map((level) => level.height);
-    choose = (height) => { for (const level of levels()) level.enabled = height === undefined || level.height === height; };
-    player.src({ src: url, type: "application/vnd.apple.mpegurl" });
-    await new Promise((done) => player.ready(done));
-    video = player.el().querySelector("video");
+  "video.js": () => videojs("application/vnd.apple.mpegurl"),
+  "video.js by DASH": () => videojs("application/dash+xml"),
+  "Shaka": shaka,
+  "Shaka by DASH": shaka,
+  async "dash.js"() {
+    await load("/modules/dashjs/dist/modern/umd/dash.all.min.js");
+    const player = window.dashjs.MediaPlayer().create();
+    player.on("error", ({ error }) => errors.push(`${error.code} ${error.message}`));
+    const loaded = new Promise((done) => player.on("streamInitialized", done));
+    texts = () => player.getTracksFor("text").length;
+    player.initialize(video, url, false);
+    await loaded;
   },
 };
+
+async function videojs(type) {
+  await load("/modules/video.js/dist/video.min.js");
+  const player = window.videojs(video, { muted: true, html5: { vhs: { overrideNative: true } } });
+  player.on("error", () => errors.push(player.error().message));
+  const levels = () => Array.from(player.qualityLevels());
+  heights = () => levels().map((level) => level.height);
+  choose = (height) => { for (const level of levels()) level.enabled = height === undefined || level.height === height; };
+  player.src({ src: url, type });
+  await new Promise((done) => player.ready(done));
+  video = player.el().querySelector("video");
+}
+
+async function shaka() {
+  await load("/modules/shaka-player/dist/shaka-player.compiled.js");
+  const player = new window.shaka.Player();
+  await player.attach(video);
+  player.addEventListener("error", ({ detail }) => errors.push(`${detail.category} ${detail.code} ${detail.data}`));
+  texts = () => player.getTextTracks().length;
+  await player.load(url).catch((error) => errors.push(`${error.category} ${error.code} ${error.data}`));
+}
 
 /** The second that stands in the picture, or why it cannot be read. */
 function counter(cells) {
@@ -67,6 +93,7 @@ window.film = {
   play: () => video.play(),
   get height() { return video.videoHeight; },
   heights: () => heights(),
+  texts: () => texts(),
   choose: (height) => choose(height),
   seek: (time) => { video.currentTime = time; },
   /** The next picture that is shown: its own time and the second that it carries. */

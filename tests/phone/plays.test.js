@@ -1,4 +1,5 @@
-// A browser plays what the server streams: from the beginning, after a jump to the middle, after a jump near the end, to the end.
+// Players of several makes play in a browser what the server streams: from the beginning, after a jump to the middle, after a jump near
+// the end, to the end. One film goes through all of it in each of them; films of other kinds are begun, jumped in and ended.
 //
 // SERVER_UNDER_TEST names the server's program. With WITHOUT_SERVER=1 the same film is cut by ffmpeg instead, with no server at all:
 // that checks the suite, not Balcony.
@@ -16,10 +17,21 @@ import * as shelf from "./shelf.js";
 import { seed } from "./swarm.js";
 
 const SECONDS = 90;
-const PLAYERS = ["hls.js", "video.js"];
+const PLAYERS = ["hls.js", "video.js", "video.js by DASH", "Shaka", "Shaka by DASH", "dash.js"];
+const byDash = (player) => /DASH|dash/.test(player);
+
+/** Films of other kinds, what the client says that it plays, and what becomes of them. */
+const OTHERS = {
+  "film.mkv": { mode: "convert", texts: 1 },
+  "film.ts": { mode: "convert" },
+  "film.webm": { capabilities: { video: ["h264", "vp9"], audio: ["aac", "opus"] }, mode: "copy" },
+};
+const OTHERS_LAST = 40;
 
 const ends = [];
-let browser, site, streamUrl, server;
+let browser, site, server, folder;
+/** The addresses of a film's streams, by its file's name. */
+const urls = {};
 
 async function staticStream(folder, film) {
   const hls = join(folder, "hls");
@@ -27,27 +39,38 @@ async function staticStream(folder, film) {
   await makeStaticHls(film, hls);
   site = await shelf.serve({ "/hls/": hls });
   ends.push(() => site.end());
-  return `${site.base}/hls/master.m3u8`;
+  urls["film.mp4"] = { streamUrl: `${site.base}/hls/master.m3u8` };
 }
 
-async function realStream(folder, film) {
+async function startServer() {
   site = await shelf.serve();
   ends.push(() => site.end());
-  const seeder = await seed(film, join(folder, "film.torrent"));
-  ends.push(() => seeder.end());
   server = await balcony.start(folder);
   ends.push(() => server.end());
-  const stream = await server.stream({ magnetLink: seeder.magnet });
-  assert.equal(stream.mode, "copy", `H.264 and AAC are copied: ${stream.why}`);
-  return stream.streamUrl;
+}
+
+/** Makes a film, seeds it, and streams it. */
+async function stream(name, seconds, { capabilities, mode }) {
+  const film = join(folder, name);
+  await makeFilm(film, seconds);
+  const seeder = await seed(film, `${film}.torrent`);
+  ends.push(() => seeder.end());
+  const stream = await server.stream({ magnetLink: seeder.magnet, capabilities });
+  assert.equal(stream.mode, mode, stream.why);
+  urls[name] = stream;
 }
 
 before(async () => {
-  const folder = await mkdtemp(join(tmpdir(), "balcony-phone-"));
+  folder = await mkdtemp(join(tmpdir(), "balcony-phone-"));
   ends.push(() => rm(folder, { recursive: true, force: true }));
-  const film = join(folder, "film.mp4");
-  await makeFilm(film, SECONDS);
-  streamUrl = await (process.env.WITHOUT_SERVER ? staticStream : realStream)(folder, film);
+  if (process.env.WITHOUT_SERVER) {
+    const film = join(folder, "film.mp4");
+    await makeFilm(film, SECONDS);
+    await staticStream(folder, film);
+  } else {
+    await startServer();
+    await stream("film.mp4", SECONDS, { mode: "copy" });
+  }
   browser = await browsers.open();
   ends.push(() => browser.close());
 }, { timeout: 180_000 });
@@ -56,10 +79,11 @@ after(async () => {
   for (const end of ends.reverse()) await end();
 });
 
-/** A page with a player on it, and what the test asks of it. */
-async function open(player) {
+/** A page with a player on it that has loaded a film, and what the test asks of it. */
+async function open(player, name) {
   const page = await browser.newPage({ viewport: { width: 640, height: 360 } });
-  await page.goto(`${site.base}/page/player.html?${new URLSearchParams({ player, url: streamUrl })}`);
+  const { streamUrl, dashUrl } = urls[name];
+  await page.goto(`${site.base}/page/player.html?${new URLSearchParams({ player, url: byDash(player) ? dashUrl : streamUrl })}`);
   await page.waitForFunction(() => window.film);
   await page.evaluate(() => window.film.ready);
   const state = () => page.evaluate(() => window.film.state);
@@ -83,6 +107,15 @@ async function open(player) {
     async seek(time) {
       await page.evaluate((time) => window.film.seek(time), time);
     },
+    /** Waits for the end. */
+    async ends() {
+      try {
+        await page.waitForFunction(() => window.film.errors.length > 0 || window.film.state.ended, undefined, { timeout: 20_000 });
+      } catch {
+        assert.fail(`the film does not end: ${JSON.stringify(await state())}`);
+      }
+      assert.deepEqual((await state()).errors, []);
+    },
   };
 }
 
@@ -99,10 +132,10 @@ async function range(page) {
   }, png);
 }
 
-for (const player of PLAYERS) {
+for (const player of PLAYERS.filter((player) => !(process.env.WITHOUT_SERVER && byDash(player)))) {
   describe(player, () => {
     let film;
-    before(async () => { film = await open(player); });
+    before(async () => { film = await open(player, "film.mp4"); });
     after(() => film?.page.close());
 
     it("plays from the beginning", async () => {
@@ -139,8 +172,33 @@ for (const player of PLAYERS) {
     it("plays to the end", async () => {
       await film.seek(SECONDS - 4);
       await film.reaches(SECONDS - 2);
-      await film.page.waitForFunction(() => window.film.state.ended, undefined, { timeout: 20_000 });
-      assert.deepEqual((await film.state()).errors, []);
+      await film.ends();
     });
+  });
+}
+
+for (const [name, wanted] of Object.entries(process.env.WITHOUT_SERVER ? {} : OTHERS)) {
+  describe(name, () => {
+    before(() => stream(name, OTHERS_LAST, wanted), { timeout: 120_000 });
+
+    for (const player of ["hls.js", "video.js", "Shaka", "dash.js"]) {
+      it(`plays in ${player}`, async () => {
+        const film = await open(player, name);
+        await film.page.evaluate(() => window.film.play());
+        await film.reaches(2);
+        await film.tellsTheTime();
+        const { duration } = await film.state();
+        assert.ok(Math.abs(duration - OTHERS_LAST) < 0.3, `the film is ${duration} s long`);
+        await film.seek(OTHERS_LAST * 0.6 + 0.3);
+        await film.reaches(OTHERS_LAST * 0.6 + 2);
+        await film.tellsTheTime();
+        // video.js keeps its own list of texts.
+        if (!player.startsWith("video.js")) assert.equal(await film.page.evaluate(() => window.film.texts()), wanted.texts ?? 0, "tracks of text");
+        await film.seek(OTHERS_LAST - 3);
+        await film.reaches(OTHERS_LAST - 2);
+        await film.ends();
+        await film.page.close();
+      });
+    }
   });
 }

@@ -12,6 +12,8 @@ const COPY_AT_LEAST: i64 = 4;
 const COPY_AT_MOST: i64 = 20;
 /// An encoded segment lasts about this long, in seconds.
 const ENCODED: f64 = 2.0;
+/// What is less than this part of a step at the end of a grid is no segment of its own.
+const RUNT: f64 = 0.25;
 /// Sound stands at most this far, in seconds, from the pictures that it is stored beside; else the film is not interleaved.
 const INTERLEAVED_WITHIN: f64 = 1.0;
 /// Audio samples in one AAC frame.
@@ -47,10 +49,11 @@ impl Cuts {
         Self { timescale: timescale.max(1), starts: kept, end }
     }
 
-    /// A grid of steps of `seconds` from 0 to `duration` seconds.
+    /// A grid of steps of `seconds` from 0 to `duration` seconds. A rest of less than a quarter of a step belongs to the last one: the end of a
+    /// film that tells its duration in frames would be a segment with nothing in it, for which some players wait for ever.
     pub fn grid(timescale: u32, seconds: f64, duration: f64) -> Self {
         let end = ticks(duration.clamp(0.0, 1e7), timescale);
-        let count = (duration / seconds.max(0.1)).ceil().clamp(1.0, 1e6) as i64;
+        let count = (duration / seconds.max(0.1) - RUNT).ceil().clamp(1.0, 1e6) as i64;
         Self::new(timescale, (0..count).map(|n| ticks(n as f64 * seconds, timescale)), end)
     }
 
@@ -69,10 +72,12 @@ impl Cuts {
         self.start(n.saturating_add(1))
     }
 
-    /// The same cuts, and more of them about two seconds apart up to `end`, where that is later.
+    /// The same cuts, and more of them about two seconds apart up to `end`, where that is later; as in [`Cuts::grid`].
     pub fn lengthened(&self, end: i64) -> Self {
         let step = ticks(ENCODED, self.timescale).max(1);
-        let more = (0_i64..1_000_000).map(|n| self.end.saturating_add(n.saturating_mul(step))).take_while(|start| *start < end);
+        let runt = ticks(ENCODED * RUNT, self.timescale);
+        let starts = (0_i64..1_000_000).map(|n| self.end.saturating_add(n.saturating_mul(step)));
+        let more = starts.take_while(|start| start.saturating_add(runt) < end);
         Self::new(self.timescale, self.starts.iter().copied().chain(more), self.end.max(end))
     }
 
@@ -371,6 +376,15 @@ mod tests {
     }
 
     #[test]
+    fn a_grid_ends_with_no_runt() {
+        let grid = |duration| Cuts::grid(1000, 2.0, duration).boundaries().collect::<Vec<_>>();
+        assert_eq!(grid(6.01), [0, 2000, 4000, 6010]);
+        assert_eq!(grid(6.5), [0, 2000, 4000, 6500]);
+        assert_eq!(grid(6.6), [0, 2000, 4000, 6000, 6600]);
+        assert_eq!(grid(0.01), [0, 10]);
+    }
+
+    #[test]
     fn what_lies_before_the_beginning_is_not_shown() {
         let primed = Cuts::new(48_000, [-1024, 202_752, 400_384], 480_000);
         assert_eq!((0..3).map(|n| primed.shown(n)).collect::<Vec<_>>(), [202_752, 197_632, 79_616]);
@@ -383,6 +397,7 @@ mod tests {
     fn sound_that_goes_on_behind_the_picture_is_cut_too() {
         let cuts = Cuts::new(1000, [0, 2100], 4000);
         assert_eq!(cuts.lengthened(3999), cuts);
+        assert_eq!(cuts.lengthened(4400).boundaries().collect::<Vec<_>>(), [0, 2100, 4400]);
         assert_eq!(cuts.lengthened(9000).boundaries().collect::<Vec<_>>(), [0, 2100, 4000, 6000, 8000, 9000]);
     }
 
