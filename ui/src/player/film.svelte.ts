@@ -214,9 +214,9 @@ export class Film {
     }
   }
 
-  /** Subtitles that are images and can only be drawn into the picture. */
-  get images(): Subtitle[] {
-    return (this.stream.subtitles ?? []).filter(({ kind }) => kind === "image");
+  /** Subtitles to draw into the picture: images, which can be shown in no other way, and scripts, which look as they were made only there. */
+  get drawable(): Subtitle[] {
+    return (this.stream.subtitles ?? []).filter(({ kind, format }) => kind === "image" || format === "ass");
   }
 
   /** Has these drawn into the picture, or none any more. */

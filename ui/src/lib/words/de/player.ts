@@ -43,6 +43,7 @@ export const say = {
   subtitlesAre: (given: { value: string }) => `Untertitel: ${given.value}`,
   noSubtitles: "Keine Untertitel",
   drawnSubtitles: "Ins Bild gezeichnet",
+  styledSubtitles: "Ins Bild gezeichnet, wie sie gestaltet sind",
   textsForced: "Nur fremdsprachige Stellen",
   ownSubtitles: "Von diesem Gerät",
   openSubtitles: "Untertitel hinzufügen",

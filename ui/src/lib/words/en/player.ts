@@ -43,6 +43,7 @@ export const say = {
   subtitlesAre: (given: { value: string }) => `Subtitles: ${given.value}`,
   noSubtitles: "No subtitles",
   drawnSubtitles: "Drawn into the picture",
+  styledSubtitles: "Drawn into the picture, as they were made",
   textsForced: "Only foreign parts",
   ownSubtitles: "From this device",
   openSubtitles: "Add subtitles",
