@@ -4,6 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use balcony_server::config::typed;
+
 /// Starts without a window: for the entry that the session starts by itself.
 pub(crate) const HIDDEN: &str = "--hidden";
 
@@ -50,9 +52,10 @@ impl Launch {
     }
 }
 
-/// Whether the next argument may be this one's value.
+/// Whether the next argument may be this one's value. A switch has its value behind a `=`, so what follows it stands for itself.
 fn takes_value(argument: &OsStr) -> bool {
-    argument.to_str().is_some_and(|text| text.starts_with("--") && !text.contains('='))
+    let name = argument.to_str().and_then(|text| text.strip_prefix("--"));
+    name.is_some_and(|name| !name.contains('=') && !typed::is_switch(name))
 }
 
 fn link(argument: &OsStr, folder: &Path) -> Option<Link> {
@@ -108,9 +111,19 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_does_not_swallow_the_link_behind_it() {
+        let launch = read(&["--no-trackers", "magnet:x", "--hidden", "--no-dht", "a.torrent", "--sample=true", "b.torrent"]);
+        let expected =
+            [Link::Magnet("magnet:x".into()), Link::File("/home/anna/a.torrent".into()), Link::File("/home/anna/b.torrent".into())];
+        assert_eq!(launch.links, expected);
+        assert_eq!(launch.rest, ["--no-trackers", "--no-dht", "--sample=true"]);
+    }
+
+    #[test]
     fn what_is_anothers_stays() {
         assert_eq!(read(&["cage", "--hidden", "magnet:x", "x.torrent"]).rest, ["cage", "--hidden", "magnet:x", "x.torrent"]);
         assert_eq!(read(&["--data-dir", "my.torrent", "--x.torrent", "http://x/y.torrent.html"]).links, []);
+        assert_eq!(read(&["--unheard-of", "magnet:x"]).links, []);
         assert_eq!(read(&["--data-dir=/x", "/y/z.TORRENT"]).links, [Link::File("/y/z.TORRENT".into())]);
         assert_eq!(read(&[]), Launch::default());
     }

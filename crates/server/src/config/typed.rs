@@ -259,6 +259,14 @@ pub fn names() -> Vec<String> {
         .collect()
 }
 
+/// Whether this flag, written without its dashes, stands for yes by itself and has another value only behind a `=`.
+pub fn is_switch(name: &str) -> bool {
+    Typed::command()
+        .get_arguments()
+        .filter(|argument| argument.get_long() == Some(name))
+        .any(|argument| argument.is_require_equals_set() || !argument.get_action().takes_values())
+}
+
 /// Flags that may be given more than once.
 pub(super) fn is_list(name: &str) -> bool {
     matches!(name, "peer" | "cors-origin" | "host-name")
