@@ -49,8 +49,8 @@ impl Cuts {
         Self { timescale: timescale.max(1), starts: kept, end }
     }
 
-    /// A grid of steps of `seconds` from 0 to `duration` seconds. A rest of less than a quarter of a step belongs to the last one: the end of a
-    /// film that tells its duration in frames would be a segment with nothing in it, for which some players wait for ever.
+    /// A grid of steps of `seconds` from 0 to `duration` seconds. A rest of less than a quarter of a step belongs to the last one: the end
+    /// of a film that tells its duration in frames would be a segment with nothing in it, for which some players wait for ever.
     pub fn grid(timescale: u32, seconds: f64, duration: f64) -> Self {
         let end = ticks(duration.clamp(0.0, 1e7), timescale);
         let count = (duration / seconds.max(0.1) - RUNT).ceil().clamp(1.0, 1e6) as i64;

@@ -144,7 +144,8 @@ async fn estimate(source: &Source, tables: &Tables) -> Result<Option<f64>, OpenE
     Ok(None)
 }
 
-async fn read(source: &Source, offset: u64, len: u64) -> Result<bytes::Bytes, SourceError> {
+/// The bytes `[offset, offset + len)` of a film, or as many of them as there are before its end.
+pub(crate) async fn read(source: &Source, offset: u64, len: u64) -> Result<bytes::Bytes, SourceError> {
     let len = len.min(source.len().saturating_sub(offset));
     source.read_at(offset, usize::try_from(len).unwrap_or(usize::MAX)).await
 }

@@ -911,8 +911,8 @@ async fn write_down(store: &Store, stream: &Stream, row: &StreamRow, torrent: Op
     }
 }
 
-/// What a stream plays, from its film, which may wait for room unless it is a `new` one's; `probes` is told when that has to be found out by ffprobe. The torrent goes on from the film's
-/// start meanwhile.
+/// What a stream plays, from its film, which may wait for room unless it is a `new` one's; `probes` is told when that has to be found out
+/// by ffprobe. The torrent goes on from the film's start meanwhile.
 async fn opened(
     ground: &Arc<Ground>,
     stream: &Arc<Stream>,

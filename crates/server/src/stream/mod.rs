@@ -820,7 +820,7 @@ impl Streams {
             };
             tokio::select! {
                 () = due => {}
-                // Those are over for longest that were so first, but an earlier run may have remembered for longer.
+                // The new one may be forgotten before all others: those of an earlier run may be remembered for longer.
                 () = self.burials.notified() => continue,
                 () = stop.cancelled() => return,
             }

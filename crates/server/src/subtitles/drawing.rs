@@ -21,7 +21,7 @@ use tokio::sync::OnceCell;
 use super::burnt::stage;
 use super::fonts;
 use super::inside::inflate;
-use crate::film::Film;
+use crate::film::{self, Film};
 use crate::segments::{Room, SegmentStore};
 use crate::source::SourceError;
 
@@ -266,8 +266,7 @@ pub(super) async fn image_at(film: &Film, track: &Track, point: &KeyFrame) -> Re
                 return Ok(image.map(|image| (image, frame.duration.filter(|duration| *duration > 0))));
             }
             Err(Stop::Need { offset, len }) => {
-                let len = len.max(u64::from(HEAD)).min(film.source.len().saturating_sub(offset));
-                known.insert(offset, film.source.read_at(offset, usize::try_from(len).unwrap_or(0)).await?);
+                known.insert(offset, film::read(&film.source, offset, len.max(u64::from(HEAD))).await?);
             }
             Ok(None) | Err(Stop::Bad(_)) => break,
         }

@@ -8,7 +8,7 @@ use balcony_media::container::matroska::{Attached, attachments};
 use balcony_media::container::{Container, Sparse, Stop};
 
 use super::drawing::DrawError;
-use crate::film::Film;
+use crate::film::{self, Film};
 use crate::segments::{Room, SegmentStore};
 use crate::source::{Source, SourceError};
 
@@ -66,8 +66,7 @@ async fn list(source: &Source) -> Result<Vec<Attached>, SourceError> {
         match attachments(&known) {
             Ok(all) => return Ok(all),
             Err(Stop::Need { offset, len }) => {
-                let len = len.max(LOOK).min(source.len().saturating_sub(offset));
-                known.insert(offset, source.read_at(offset, usize::try_from(len).unwrap_or(0)).await?);
+                known.insert(offset, film::read(source, offset, len.max(LOOK)).await?);
             }
             Err(Stop::Bad(damage)) => {
                 tracing::debug!(%damage, "what a film carries cannot be read");
