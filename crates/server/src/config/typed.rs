@@ -261,10 +261,7 @@ pub fn names() -> Vec<String> {
 
 /// Whether this flag, written without its dashes, stands for yes by itself and has another value only behind a `=`.
 pub fn is_switch(name: &str) -> bool {
-    Typed::command()
-        .get_arguments()
-        .filter(|argument| argument.get_long() == Some(name))
-        .any(|argument| argument.is_require_equals_set() || !argument.get_action().takes_values())
+    Typed::command().get_arguments().any(|argument| argument.get_long() == Some(name) && argument.is_require_equals_set())
 }
 
 /// Flags that may be given more than once.
